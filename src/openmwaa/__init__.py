@@ -1,0 +1,1 @@
+"""OpenMWAA: self-hosted Amazon MWAA. Managed Apache Airflow behind MWAA's own API."""

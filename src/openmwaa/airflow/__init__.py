@@ -1,0 +1,1 @@
+"""Everything that knows Airflow: versions, configuration, components, secrets, health."""

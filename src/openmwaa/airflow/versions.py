@@ -1,0 +1,188 @@
+"""What differs between the supported Airflow versions, as data.
+
+Everything else in this package reads these tables; no other module compares version
+numbers. To add a version: add a row, run `tools/locks.py`, run `tests/airflow`.
+
+Sources: MWAA user guide "Apache Airflow versions"; the definitions of AWS's published
+images for provider and library pins (mwaa.md 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+LOCKS: Final = Path(__file__).parent / "locks"
+
+_COMMON_REQUIREMENTS: Final = (
+    "psycopg2-binary",  # Airflow's driver for PostgreSQL, without a compiler
+    "asyncpg",  # Airflow 3's asynchronous sessions; the triggerer's on 2.x
+    "redis",  # Celery's broker
+    "pyarrow",  # Parquet, for data work beside pandas
+    "virtualenv",  # PythonVirtualenvOperator, as in MWAA's images
+)
+
+
+@dataclass(frozen=True)
+class AirflowVersion:
+    """One supported version.
+
+    Attributes:
+        version: As MWAA's API spells it.
+
+        generation: 2 or 3: which family of commands, options and REST API.
+
+        released: When the Apache project released it.
+
+        locked_on: Packages uploaded after this day are not in its lock: resolved without a
+            date, every version here installs and then fails (airflow.md 9).
+
+        requirements: What the lock is made of. Pins are those of MWAA's image.
+
+        mwaa_python: Python of MWAA's image, for people; runtimes use the service's own Python.
+
+        end_of_support: When MWAA stops supporting it; None while no date is published.
+
+        rest_prefix: Where the stable REST API begins.
+
+        health_path: Answers without a log-in what runs (`openmwaa.airflow.health`).
+
+        renamed_options: Option of the newest spelling -> option this version reads.
+    """
+
+    version: str
+    generation: int
+    released: date
+    locked_on: date
+    requirements: tuple[str, ...]
+    mwaa_python: str
+    end_of_support: date | None
+    rest_prefix: str
+    health_path: str
+    renamed_options: Mapping[str, str]
+
+    @property
+    def lock(self) -> Path:
+        """Requirements with hashes, the whole closure."""
+        return LOCKS / f"{self.version}.txt"
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version for comparisons."""
+        return tuple(int(part) for part in self.version.split("."))
+
+    def option(self, newest: str) -> str:
+        """Return how this version spells an option, e.g. `scheduler.dag_dir_list_interval`."""
+        return self.renamed_options.get(newest, newest)
+
+
+_OPTIONS_OF_2: Final = MappingProxyType(
+    {
+        "api.expose_config": "webserver.expose_config",
+        "api.secret_key": "webserver.secret_key",
+        "api.workers": "webserver.workers",
+        "dag_processor.bundle_refresh_check_interval": "scheduler.dag_dir_list_interval",
+        "dag_processor.parsing_processes": "scheduler.parsing_processes",
+        "dag_processor.refresh_interval": "scheduler.dag_dir_list_interval",
+        "fab.config_file": "webserver.config_file",
+        "scheduler.task_instance_heartbeat_sec": "scheduler.local_task_job_heartbeat_sec",
+        "scheduler.task_instance_heartbeat_timeout": "scheduler.scheduler_zombie_task_threshold",
+        "triggerer.capacity": "triggerer.default_capacity",
+    }
+)
+
+
+def _two(version: str, *, released: date, locked_on: date, requirements: tuple[str, ...]) -> AirflowVersion:
+    return AirflowVersion(
+        version=version,
+        generation=2,
+        released=released,
+        locked_on=locked_on,
+        requirements=requirements + _COMMON_REQUIREMENTS,
+        mwaa_python="3.12",
+        end_of_support=None,
+        rest_prefix="/api/v1",
+        health_path="/health",
+        renamed_options=_OPTIONS_OF_2,
+    )
+
+
+def _three(version: str, *, released: date, locked_on: date, requirements: tuple[str, ...]) -> AirflowVersion:
+    return AirflowVersion(
+        version=version,
+        generation=3,
+        released=released,
+        locked_on=locked_on,
+        requirements=(*requirements, "apache-airflow-providers-standard", *_COMMON_REQUIREMENTS),
+        mwaa_python="3.12",
+        end_of_support=None,
+        rest_prefix="/api/v2",
+        health_path="/api/v2/monitor/health",
+        renamed_options=MappingProxyType({}),
+    )
+
+
+VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
+    {
+        entry.version: entry
+        for entry in (
+            _two(
+                "2.11.2",
+                released=date(2026, 3, 14),
+                locked_on=date(2026, 3, 20),
+                requirements=(
+                    "apache-airflow[amazon,celery,postgres,statsd,pandas]==2.11.2",
+                    "apache-airflow-providers-fab",
+                    "apache-airflow-providers-amazon[aiobotocore]==9.22.0",
+                    # Without these three the resolver prefers an old Celery to an old Redis client.
+                    "apache-airflow-providers-celery==3.17.1",
+                    "celery==5.6.2",
+                    "redis<6.5",
+                ),
+            ),
+            _three(
+                "3.0.6",
+                released=date(2025, 8, 29),
+                locked_on=date(2025, 8, 30),
+                requirements=(
+                    "apache-airflow[amazon,celery,postgres,statsd,pandas]==3.0.6",
+                    "apache-airflow-providers-fab==2.4.1",
+                    "apache-airflow-providers-amazon[aiobotocore]==9.12.0",
+                    "celery==5.5.2",
+                    "kombu==5.5.4",
+                    "billiard==4.2.1",
+                ),
+            ),
+            _three(
+                "3.3.1",
+                released=date(2026, 8, 12),
+                locked_on=date(2026, 8, 20),
+                requirements=(
+                    "apache-airflow[amazon,celery,postgres,statsd,pandas,gunicorn]==3.3.1",
+                    "apache-airflow-providers-fab==3.8.0",
+                    "apache-airflow-providers-amazon[aiobotocore]==9.34.0",
+                    "celery==5.6.3",
+                    "kombu==5.6.2",
+                    "billiard==4.2.4",
+                ),
+            ),
+        )
+    }
+)
+"""Every supported version, oldest first."""
+
+NEWEST: Final = max(VERSIONS.values(), key=lambda entry: entry.numbers).version
+"""What an environment gets whose creator chose no version."""
+
+
+def airflow_version(version: str) -> AirflowVersion:
+    """Return the row of a version.
+
+    Raises:
+        KeyError: The version is not supported; the API refuses it before it gets here.
+    """
+    return VERSIONS[version]

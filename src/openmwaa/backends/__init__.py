@@ -1,0 +1,1 @@
+"""Ways of running environments. Backends know processes, never Airflow."""

@@ -1,0 +1,114 @@
+"""One row of the store: what is wanted, what was seen, and how far the work has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from openmwaa.environments.arns import EnvironmentArn
+from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.environments.status import Facts, Status, status_of
+
+
+@dataclass(frozen=True)
+class UpdateError:
+    """`LastUpdate.Error`: MWAA's code and a message of at most 1,024 characters."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class LastUpdate:
+    """`LastUpdate` of GetEnvironment (mwaa.md 2.5)."""
+
+    status: str
+    created_at: datetime
+    source: str | None = None
+    error: UpdateError | None = None
+    worker_replacement_strategy: str | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentRecord:
+    """An environment as the store knows it. Immutable; the store writes, everybody reads.
+
+    Attributes:
+        id: Short unique id, `[a-z0-9]{12}`; names folders, databases and log lines. Never reused.
+
+        ordinal: 1 to 250, unique among living environments; decides address and Linux user.
+
+        spec: What is wanted now, as of `generation`.
+
+        good_spec: What was last seen healthy, as of `observed_generation`; None before the first.
+
+        checkpoints: What the steps of the current work wrote down, by step name.
+
+        secrets: Sealed texts by name; open with the context `environment/<id>/<name>`.
+
+        roll: Generation at which every component was last wanted to be replaced, also where
+            its settings did not change (an update without a changed field).
+
+        attempts: Failed tries of the current step; `next_attempt_at` is when to try again.
+    """
+
+    id: str
+    ordinal: int
+    arn: EnvironmentArn
+    created_at: datetime
+    spec: EnvironmentSpec
+    generation: int
+    observed_generation: int
+    last_update: LastUpdate
+    good_spec: EnvironmentSpec | None = None
+    failed_generation: int = 0
+    rolling_back: bool = False
+    last_change_failed: bool = False
+    deleting: bool = False
+    deleted_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    checkpoints: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    roll: int = 1
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    last_error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(
+            generation=self.generation,
+            observed_generation=self.observed_generation,
+            failed_generation=self.failed_generation,
+            rolling_back=self.rolling_back,
+            last_change_failed=self.last_change_failed,
+            deleting=self.deleting,
+            deleted=self.deleted_at is not None,
+        )
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.facts)
+
+    def secret_context(self, name: str) -> str:
+        """Return the context that binds a sealed secret to this environment and name."""
+        return f"environment/{self.id}/{name}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of an environment's history, written for a reader."""
+
+    id: int
+    at: datetime
+    environment_id: str
+    environment_name: str
+    kind: str
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""What a user wants an environment to be: every choice, with no default left open."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Self
+
+LOG_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "DagProcessingLogs": "DAGProcessing",
+        "SchedulerLogs": "Scheduler",
+        "TaskLogs": "Task",
+        "WebserverLogs": "WebServer",
+        "WorkerLogs": "Worker",
+    }
+)
+"""Member of LoggingConfiguration -> suffix of its log group (mwaa.md 9.1)."""
+
+
+@dataclass(frozen=True)
+class LogSetting:
+    """One member of LoggingConfiguration."""
+
+    enabled: bool
+    level: str
+
+
+def default_logging() -> dict[str, LogSetting]:
+    """Return MWAA's defaults: only task logs are on (mwaa.md 1.5)."""
+    return {member: LogSetting(enabled=member == "TaskLogs", level="INFO") for member in LOG_TYPES}
+
+
+@dataclass(frozen=True)
+class S3File:
+    """A file of the source bucket, pinned by its version."""
+
+    path: str
+    version: str
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Everything GetEnvironment returns that a user chose, fully defaulted."""
+
+    name: str
+    airflow_version: str
+    environment_class: str
+    execution_role_arn: str
+    source_bucket_arn: str
+    dag_s3_path: str
+    subnet_ids: tuple[str, ...]
+    security_group_ids: tuple[str, ...]
+    min_workers: int
+    max_workers: int
+    schedulers: int
+    min_webservers: int
+    max_webservers: int
+    webserver_access_mode: str
+    endpoint_management: str
+    weekly_maintenance_window_start: str
+    logging: Mapping[str, LogSetting] = field(default_factory=default_logging)
+    airflow_configuration_options: Mapping[str, str] = field(default_factory=dict)
+    kms_key: str | None = None
+    plugins: S3File | None = None
+    requirements: S3File | None = None
+    startup_script: S3File | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_json` restores an equal spec."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Restore a spec. Members unknown to this release are ignored, so that a rollback of OpenMWAA works."""
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        values["logging"] = {key: LogSetting(**value) for key, value in data["logging"].items()}
+        for pinned in ("plugins", "requirements", "startup_script"):
+            values[pinned] = S3File(**data[pinned]) if data.get(pinned) else None
+        for many in ("subnet_ids", "security_group_ids"):
+            values[many] = tuple(data[many])
+        return cls(**values)

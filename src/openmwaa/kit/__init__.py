@@ -1,0 +1,1 @@
+"""Small tools that know nothing of environments: errors, secrets, back-off, logging."""

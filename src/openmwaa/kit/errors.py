@@ -1,0 +1,45 @@
+"""The two words deep code uses to talk to a loop: try again, or stop.
+
+Anything else that escapes a step is a bug: the loop logs it, backs off and retries.
+"""
+
+
+class Retry(Exception):
+    """The other side cannot answer now; nothing is known to have changed."""
+
+    def __init__(self, reason: str, *, after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after_s = after_s
+
+
+class GiveUp(Exception):
+    """What is wanted can never be reached. `reason` is shown to the user.
+
+    Args:
+        reason: One sentence for the user; no secrets, no stack trace.
+
+        code: Stable machine-readable cause, e.g. `DAG_FOLDER_UNREADABLE`.
+
+        component: What failed, e.g. `webserver`; empty when it is not a component.
+
+        evidence: The line that proves it, e.g. the last line of a log.
+
+        fix: What the user can do.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        code: str = "INCORRECT_CONFIGURATION",
+        component: str = "",
+        evidence: str = "",
+        fix: str = "",
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+        self.component = component
+        self.evidence = evidence
+        self.fix = fix

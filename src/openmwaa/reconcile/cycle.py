@@ -1,0 +1,180 @@
+"""One piece of work on one environment: from what its row says to an outcome."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from openmwaa.environments.record import EnvironmentRecord, LastUpdate, UpdateError
+from openmwaa.kit.errors import GiveUp
+from openmwaa.reconcile.act import Actor
+from openmwaa.reconcile.plan import next_step
+from openmwaa.store import Store
+from openmwaa.store.leases import Lease, Outcome
+
+_log = structlog.get_logger()
+
+_NOW: Final = timedelta(0)
+_WATCH_EVERY: Final = timedelta(seconds=10)
+_DEADLINE: Final = timedelta(minutes=30)
+_MESSAGE_LIMIT: Final = 1024
+
+
+class Cycle:
+    """Runs the steps of one environment until nothing is left to do or one cannot go on.
+
+    `record` is kept equal to the row as far as this holder of the lease changes it.
+    """
+
+    def __init__(self, store: Store, actor: Actor, lease: Lease, record: EnvironmentRecord) -> None:
+        self._store = store
+        self._actor = actor
+        self._lease = lease
+        self.record = record
+
+    async def run(self) -> Outcome:
+        """Do every step that is left.
+
+        Raises:
+            Retry: A step cannot go on now.
+
+            GiveUp: What is wanted cannot be reached.
+
+            LeaseLostError: Another holder works on it now.
+        """
+        if next_step(self.record, self.record.checkpoints) is None and not self._unfinished():
+            return await self._watch()
+        while (step := next_step(self.record, self.record.checkpoints)) is not None:
+            started = time.monotonic()
+            _log.info("step_started", step=step)
+            result = await self._actor.act(step, self.record)
+            seconds = round(time.monotonic() - started, 2)
+            await self._store.leases.checkpoint(
+                self._lease, self.record, step, result.checkpoint, secrets=result.secrets
+            )
+            self.record = dataclasses.replace(
+                self.record,
+                checkpoints={**self.record.checkpoints, step: result.checkpoint},
+                secrets={**self.record.secrets, **result.secrets},
+                attempts=0,
+            )
+            _log.info("step_done", step=step, seconds=seconds)
+            if result.message:
+                await self._event(f"step-{step}", f"{result.message} ({seconds:.1f} s)", seconds=seconds)
+        return self._reached()
+
+    def failed_attempt(self, reason: str, wait: timedelta) -> Outcome:
+        """Return the outcome of a try that may succeed later, or give up after the deadline."""
+        _log.info("attempt_failed", reason=reason, attempts=self.record.attempts + 1)
+        if self._unfinished() and not self.record.deleting and self._age() > _DEADLINE:
+            return self.given_up(
+                GiveUp(f"Not finished within {_DEADLINE.total_seconds() / 60:.0f} minutes: {reason}")
+            )
+        news = None
+        if self._unfinished() and reason != self.record.last_error:
+            news = ("waiting", f"Trying again: {reason}.", {"attempts": self.record.attempts + 1})
+        return Outcome(next_in=wait, attempts=self.record.attempts + 1, last_error=reason, event=news)
+
+    def given_up(self, error: GiveUp) -> Outcome:
+        """Return the outcome of a change that can never be reached."""
+        record = self.record
+        message = ": ".join(part for part in (error.component, error.reason) if part)
+        if error.evidence:
+            message = f"{message} Evidence: {error.evidence}"
+        if error.fix:
+            message = f"{message} Fix: {error.fix}"
+        if len(message) > _MESSAGE_LIMIT:
+            message = message[: _MESSAGE_LIMIT - 1] + "…"
+        data = {
+            "code": error.code,
+            "component": error.component,
+            "reason": error.reason,
+            "evidence": error.evidence,
+            "fix": error.fix,
+        }
+        update = self._last_update("FAILED", UpdateError("INCORRECT_CONFIGURATION", message))
+        if record.deleting:
+            return Outcome(
+                next_in=timedelta(seconds=30),
+                attempts=record.attempts + 1,
+                last_error=error.reason,
+                event=("delete-stuck", f"Deleting cannot go on: {message}", data),
+            )
+        if record.observed_generation == 0 or record.rolling_back:
+            kind = "create-failed" if record.observed_generation == 0 else "rollback-failed"
+            return Outcome(
+                next_in=_WATCH_EVERY,
+                failed=True,
+                last_update=update,
+                last_error=error.reason,
+                event=(
+                    kind,
+                    f"{'Create' if kind == 'create-failed' else 'Rollback'} failed: {message}",
+                    data,
+                ),
+            )
+        return Outcome(
+            next_in=_NOW,
+            roll_back_to=record.good_spec,
+            attempts=0,
+            last_update=update,
+            last_error=error.reason,
+            event=("rolling-back", f"The change failed and is undone: {message}", data),
+        )
+
+    def _reached(self) -> Outcome:
+        record = self.record
+        seconds = self._age().total_seconds()
+        if record.deleting:
+            return Outcome(
+                next_in=_NOW,
+                deleted=True,
+                event=("deleted", f"Deleted in {seconds:.1f} s.", {"seconds": seconds}),
+            )
+        if record.rolling_back:
+            return Outcome(
+                next_in=_WATCH_EVERY,
+                observed=True,
+                attempts=0,
+                last_change_failed=True,
+                event=("rolled-back", "The former configuration runs again.", {}),
+            )
+        verb = "Created" if record.observed_generation == 0 else "Updated"
+        return Outcome(
+            next_in=_WATCH_EVERY,
+            observed=True,
+            attempts=0,
+            last_change_failed=False,
+            last_update=self._last_update("SUCCESS", None),
+            event=("available", f"{verb} in {seconds:.1f} s.", {"seconds": seconds}),
+        )
+
+    async def _watch(self) -> Outcome:
+        """Look at an environment that needs nothing: note what changed, put back what is missing."""
+        notes = await self._actor.watch(self.record)
+        for kind, message, data in notes:
+            await self._event(kind, message, **data)
+        return Outcome(next_in=_WATCH_EVERY, attempts=0)
+
+    def _unfinished(self) -> bool:
+        record = self.record
+        return record.deleting or record.generation not in (
+            record.observed_generation,
+            record.failed_generation,
+        )
+
+    def _age(self) -> timedelta:
+        since = self.record.last_update.created_at
+        if self.record.deleting and "requested-at" in self.record.checkpoints:
+            since = datetime.fromisoformat(self.record.checkpoints["requested-at"])
+        return datetime.now(UTC) - since
+
+    def _last_update(self, status: str, error: UpdateError | None) -> LastUpdate:
+        return dataclasses.replace(self.record.last_update, status=status, error=error)
+
+    async def _event(self, kind: str, message: str, **data: Any) -> None:
+        await self._store.events.append(self.record.id, self.record.name, kind, message, **data)
