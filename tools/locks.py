@@ -1,7 +1,7 @@
 """Write the lock file of each Airflow version: `python tools/locks.py [VERSION ...]`.
 
-The result depends only on `openmwaa.airflow.versions`: packages that were uploaded later
-than a version's `locked_on` day are not seen. Run `tests/airflow` afterwards: a set that
+The result depends only on `openmwaa.airflow.versions`: packages that were uploaded
+from a version's `locked_on` day on are not seen. Run `tests/airflow` afterwards: a set that
 installs may still fail (no task runs, or the API has no routes).
 """
 
@@ -28,7 +28,7 @@ def compile_lock(version: AirflowVersion) -> str:
     command = [
         *(uv.find_uv_bin(), "pip", "compile", "-", "--quiet", "--no-config"),
         *("--python-version", _PYTHON, "--python-platform", _PLATFORM),
-        *("--exclude-newer", version.locked_on.isoformat()),
+        *("--exclude-newer", f"{version.locked_on}T00:00:00Z"),
         *("--generate-hashes", "--no-emit-index-url", "--no-annotate", "--no-header"),
     ]
     result = subprocess.run(

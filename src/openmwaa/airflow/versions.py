@@ -38,7 +38,7 @@ class AirflowVersion:
 
         released: When the Apache project released it.
 
-        locked_on: Packages uploaded after this day are not in its lock: resolved without a
+        locked_on: Packages uploaded from this day (UTC) on are not in its lock: resolved without a
             date, every version here installs and then fails (airflow.md 9).
 
         requirements: What the lock is made of. Pins are those of MWAA's image.

@@ -72,7 +72,7 @@ class Runtimes(Protocol):
 
     async def ensure(self, version: str) -> Runtime: ...
 
-    def installed(self, version: str) -> bool: ...
+    def is_installed(self, version: str) -> bool: ...
 
     def locate(self, version: str) -> Runtime: ...
 
@@ -182,7 +182,7 @@ class Actor:
 
     async def _install_runtime(self, record: EnvironmentRecord) -> StepResult:
         version = record.spec.airflow_version
-        known = self._runtimes.installed(version)
+        known = self._runtimes.is_installed(version)
         runtime = await self._runtimes.ensure(version)
         return StepResult(runtime.id, "" if known else f"Airflow {version} was installed.")
 

@@ -59,5 +59,11 @@ def test_every_combination_keeps_the_rules(facts: Facts) -> None:
 
 def test_no_operation_is_accepted_while_another_runs() -> None:
     """A running operation blocks updates and deletions."""
-    running = {Status.CREATING, Status.UPDATING, Status.DELETING, Status.ROLLING_BACK, Status.CREATING_SNAPSHOT}
+    running = {
+        Status.CREATING,
+        Status.UPDATING,
+        Status.DELETING,
+        Status.ROLLING_BACK,
+        Status.CREATING_SNAPSHOT,
+    }
     assert not running & (ACCEPTS_UPDATE | ACCEPTS_DELETE)

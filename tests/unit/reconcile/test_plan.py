@@ -23,7 +23,9 @@ SITUATIONS = {
     "create": a_record(),
     "update": a_record(generation=2, observed_generation=1, good_spec=a_spec()),
     "upgrade": a_record(generation=2, observed_generation=1, good_spec=a_spec(airflow_version="3.0.6")),
-    "rollback": a_record(generation=3, observed_generation=1, failed_generation=2, rolling_back=True, good_spec=a_spec()),
+    "rollback": a_record(
+        generation=3, observed_generation=1, failed_generation=2, rolling_back=True, good_spec=a_spec()
+    ),
     "delete": a_record(generation=1, observed_generation=1, good_spec=a_spec(), deleting=True),
     "delete of a failed creation": a_record(failed_generation=1, deleting=True),
 }

@@ -1,0 +1,1 @@
+"""Things built once and shared: Airflow runtimes; copies of what users keep in S3."""

@@ -1,0 +1,426 @@
+"""Airflow runtimes: virtual environments made from a lock file, once per host.
+
+A runtime is never changed: its id is the version and the hash of the lock it was made
+from. A virtual environment cannot be moved, so it is built in place under a lock and
+counts only once its marker file is there. Whatever a killed builder left is removed by
+the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uv
+
+from openmwaa.kit.errors import GiveUp, Retry
+from openmwaa.kit.files import write_atomically
+from openmwaa.settings import Settings
+
+_log = structlog.get_logger()
+
+_MARKER: Final = "runtime.json"
+_HASH_DIGITS: Final = 12
+_LOCK_POLL_S: Final = 0.2
+_COUNT_EVERY_S: Final = 0.3
+_SPACE_BYTES: Final = 2 * 1024**3
+"""A runtime takes 0.5 to 0.6 GiB; uv's cache of downloads as much again, and unpacking is not free."""
+
+_NETWORK_TROUBLE: Final = re.compile(
+    r"failed to (fetch|download)|error sending request|timed out|dns error|connection (refused|reset|closed)",
+    re.IGNORECASE,
+)
+
+
+class Stage(StrEnum):
+    """What a build is doing."""
+
+    WAITING = "waiting for another build"
+    DOWNLOADING = "downloading"
+    INSTALLING = "installing"
+    COMPILING = "compiling"
+    VERIFYING = "verifying"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class RuntimeProgress:
+    """How far a build is.
+
+    Attributes:
+        done: Packages finished in this stage; files while compiling.
+
+        total: Of how many; 0 where that is not known.
+
+        detail: The last thing uv said worth showing, e.g. the name of a large download.
+    """
+
+    version: str
+    stage: Stage
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An installed Airflow: `path` is its virtual environment."""
+
+    id: str
+    version: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RuntimeListing:
+    """One line of `RuntimeStore.list`.
+
+    Attributes:
+        current: Made from the lock that this release has; an older one may still be in use.
+
+        size_bytes: Disk space of an installed one, byte code included; 0 if not installed.
+    """
+
+    id: str
+    version: str
+    installed: bool
+    current: bool
+    size_bytes: int
+
+
+Progress = Callable[[RuntimeProgress], None]
+
+
+class RuntimeStore:
+    """Installs runtimes on first use and finds them afterwards.
+
+    Any number of callers and processes may use one folder at the same time.
+    """
+
+    def __init__(self, settings: Settings, locks: Mapping[str, Path]) -> None:
+        """Take the folder from the settings.
+
+        Args:
+            settings: Only `layout.runtimes` is used.
+
+            locks: Lock file of each supported version.
+        """
+        self._folder = settings.layout.runtimes
+        self._locks = dict(locks)
+
+    def locate(self, version: str) -> Runtime:
+        """Return where the runtime of a version is, or will be. No I/O but reading the lock file.
+
+        Raises:
+            GiveUp: No lock file: the version is not supported.
+        """
+        if version not in self._locks:
+            known = ", ".join(self._locks)
+            raise GiveUp(f"Airflow {version} is not supported; supported: {known}", code="UNKNOWN_VERSION")
+        digest = hashlib.sha256(self._locks[version].read_bytes()).hexdigest()[:_HASH_DIGITS]
+        runtime_id = f"{version}-{digest}"
+        return Runtime(id=runtime_id, version=version, path=self._folder / runtime_id)
+
+    def is_installed(self, version: str) -> bool:
+        """Return whether `ensure` would have nothing to do."""
+        return (self.locate(version).path / _MARKER).exists()
+
+    async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
+        """Return the runtime of a version, installing it first if need be.
+
+        Safe to repeat, to call at once from many tasks and processes, and to abandon at any
+        await: the build is then stopped and the next call starts afresh.
+
+        Args:
+            version: E.g. `3.0.6`.
+
+            on_progress: Called from the event loop, often; must return at once.
+
+        Raises:
+            Retry: The package index cannot be reached.
+
+            GiveUp: Unknown version, no space, or the packages do not install or work.
+        """
+        runtime = self.locate(version)
+        marker = runtime.path / _MARKER
+        if marker.exists():
+            return runtime
+        report = _Report(version, on_progress)
+        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        async with _build_lock(self._folder / f".{runtime.id}.lock", report) as lock_fd:
+            if not marker.exists():
+                self._require_space()
+                await self._build(runtime, report, lock_fd)
+        report(Stage.DONE)
+        return runtime
+
+    def list(self) -> list[RuntimeListing]:
+        """Return every supported version, installed or not, and older runtimes still on disk."""
+        listings = []
+        for version in self._locks:
+            runtime = self.locate(version)
+            facts = _read_marker(runtime.path)
+            size = facts["size_bytes"] if facts else 0
+            listings.append(RuntimeListing(runtime.id, version, facts is not None, True, size))
+        current = {listing.id for listing in listings}
+        for marker in sorted(self._folder.glob(f"*/{_MARKER}")):
+            facts = _read_marker(marker.parent)
+            if facts and marker.parent.name not in current:
+                listings.append(
+                    RuntimeListing(marker.parent.name, facts["version"], True, False, facts["size_bytes"])
+                )
+        return listings
+
+    def _require_space(self) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < _SPACE_BYTES:
+            raise GiveUp(
+                f"Installing an Airflow runtime needs {_SPACE_BYTES / 1024**3:.1f} GiB of free space",
+                code="DISK_FULL",
+                component="runtime",
+                evidence=f"{free / 1024**3:.1f} GiB free at {self._folder}",
+                fix="Free space there, or choose another home directory.",
+            )
+
+    async def _build(self, runtime: Runtime, report: _Report, lock_fd: int) -> None:
+        started = time.monotonic()
+        lock = self._locks[runtime.version]
+        await asyncio.to_thread(_remove_tree, runtime.path)
+        await _uv(
+            ("venv", "--no-project", "--python", sys.executable, str(runtime.path)),
+            cwd=self._folder,
+            lock_fd=lock_fd,
+        )
+        install = asyncio.create_task(
+            _uv(
+                (
+                    *("pip", "install", "--python", str(runtime.path / "bin" / "python")),
+                    *("--no-deps", "--require-hashes", "--compile-bytecode", "-r", str(lock)),
+                ),
+                cwd=self._folder,
+                lock_fd=lock_fd,
+                on_line=_UvOutput(report, total=_count_packages(lock)),
+            )
+        )
+        try:
+            while not install.done():
+                await asyncio.wait((install,), timeout=_COUNT_EVERY_S)
+                report.count_installed(runtime.path, total=_count_packages(lock))
+        finally:
+            install.cancel()
+            with suppress(asyncio.CancelledError):
+                await install
+        report(Stage.VERIFYING)
+        await _verify(runtime)
+        size = await asyncio.to_thread(_open_to_everyone, runtime.path)
+        facts = {
+            "version": runtime.version,
+            "python": sys.version.split()[0],
+            "size_bytes": size,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        write_atomically(runtime.path / _MARKER, json.dumps(facts), mode=0o644)
+        _log.info("runtime_installed", runtime=runtime.id, **facts)
+
+
+class _Report:
+    """Passes progress on, without repeating itself or going back a stage."""
+
+    def __init__(self, version: str, listener: Progress | None) -> None:
+        self._version = version
+        self._listener = listener
+        self._last: RuntimeProgress | None = None
+
+    def __call__(self, stage: Stage, done: int = 0, total: int = 0, detail: str = "") -> None:
+        progress = RuntimeProgress(self._version, stage, done, total, detail)
+        if self._listener is None or progress == self._last:
+            return
+        order = list(Stage)
+        if self._last is not None and order.index(stage) < order.index(self._last.stage):
+            return
+        self._last = progress
+        self._listener(progress)
+
+    def count_installed(self, path: Path, *, total: int) -> None:
+        """Measure installing from outside: uv says nothing until all is done."""
+        done = sum(1 for _ in path.glob("lib/python*/site-packages/*.dist-info"))
+        if done:
+            self(Stage.INSTALLING if done < total else Stage.COMPILING, done, total)
+
+
+class _UvOutput:
+    """Turns uv's lines into progress: `Downloading x (9.9MiB)`, ` Downloaded x`, `Prepared n packages …`."""
+
+    def __init__(self, report: _Report, *, total: int) -> None:
+        self._report = report
+        self._total = total
+        report(Stage.DOWNLOADING, 0, total)
+
+    def __call__(self, line: str) -> None:
+        text = line.strip()
+        if text.startswith(("Downloading ", "Downloaded ", "Building ", "Built ")):
+            self._report(Stage.DOWNLOADING, 0, self._total, text)
+        elif text.startswith("Prepared "):
+            self._report(Stage.INSTALLING, 0, self._total)
+        elif text.startswith("Installed "):
+            self._report(Stage.COMPILING, 0, 0)
+
+
+@asynccontextmanager
+async def _build_lock(path: Path, report: _Report) -> AsyncIterator[int]:
+    """Hold the file lock of a build; yields its descriptor.
+
+    The descriptor is inherited by uv: if this process is killed, the lock stays held until
+    the uv it left behind has ended too, and nobody removes a tree under its hands.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                report(Stage.WAITING)
+                await asyncio.sleep(_LOCK_POLL_S)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _uv(
+    arguments: tuple[str, ...], *, cwd: Path, lock_fd: int, on_line: Callable[[str], None] | None = None
+) -> None:
+    """Run uv to its end; it is killed if the caller goes away."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment.setdefault("UV_CACHE_DIR", str(_uv_cache(cwd)))
+    environment["UV_NO_PROGRESS"] = "1"
+    process = await asyncio.create_subprocess_exec(
+        uv.find_uv_bin(),
+        *arguments,
+        cwd=cwd,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=(lock_fd,),
+        umask=0o022,
+    )
+    lines: list[str] = []
+    try:
+        if process.stderr is None:
+            raise AssertionError("stderr is a pipe")
+        async for raw in process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            lines.append(line)
+            if on_line is not None:
+                on_line(line)
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if code != 0:
+        _raise_for(lines)
+
+
+def _uv_cache(folder: Path) -> Path:
+    """Return uv's own default cache, or one beside the runtimes for a user without a home."""
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"]) / "uv"
+    home = os.environ.get("HOME")
+    if home and os.access(home, os.W_OK):
+        return Path(home) / ".cache" / "uv"
+    return folder / ".uv-cache"
+
+
+def _raise_for(lines: list[str]) -> None:
+    """Say why uv failed, in its own words."""
+    said = [line.strip() for line in lines if line.strip()]
+    evidence = " ".join(said[-3:])[:500]
+    if _NETWORK_TROUBLE.search("\n".join(said)):
+        raise Retry(f"the package index did not answer: {evidence}", after_s=5.0)
+    raise GiveUp(
+        "The packages of the Airflow runtime could not be installed",
+        code="RUNTIME_INSTALL_FAILED",
+        component="runtime",
+        evidence=evidence,
+        fix="Check the package index that uv is configured to use.",
+    )
+
+
+async def _verify(runtime: Runtime) -> None:
+    """Import Airflow in the new runtime and compare the version: installed is not yet working."""
+    with tempfile.TemporaryDirectory() as home:  # importing Airflow writes there
+        process = await asyncio.create_subprocess_exec(
+            str(runtime.path / "bin" / "python"),
+            *("-I", "-c", "import airflow.version as v; print(v.version)"),
+            env={"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": home, "LANG": "C.UTF-8"},
+            cwd=home,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        stdout, stderr = await process.communicate()
+    if process.returncode != 0 or stdout.decode().split()[-1:] != [runtime.version]:
+        said = stderr.decode(errors="replace").strip().splitlines() or [stdout.decode(errors="replace").strip()]
+        raise GiveUp(
+            f"The runtime of Airflow {runtime.version} does not start",
+            code="RUNTIME_BROKEN",
+            component="runtime",
+            evidence=said[-1][:500],
+        )
+
+
+def _open_to_everyone(path: Path) -> int:
+    """Let every user read the tree, whatever the umask of uv's cache was; return its size in bytes."""
+    (path / ".lock").unlink(missing_ok=True)  # uv leaves it writable for everybody
+    size = 0
+    for folder, _folders, files in os.walk(path):
+        _add_mode(Path(folder), 0o755)
+        for name in files:
+            file = Path(folder) / name
+            found = file.lstat()
+            size += found.st_blocks * 512
+            if stat.S_ISREG(found.st_mode):
+                _add_mode(file, 0o755 if found.st_mode & stat.S_IXUSR else 0o644)
+    return size
+
+
+def _add_mode(path: Path, bits: int) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode | bits != mode:
+        path.chmod(mode | bits)
+
+
+def _remove_tree(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _count_packages(lock: Path) -> int:
+    return sum(1 for line in lock.read_text().splitlines() if re.match(r"[a-z0-9].*==", line))
+
+
+def _read_marker(path: Path) -> dict[str, Any] | None:
+    try:
+        facts: dict[str, Any] = json.loads((path / _MARKER).read_text())
+    except FileNotFoundError:
+        return None
+    return facts
