@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
         text = compile_lock(version)
         version.lock.parent.mkdir(exist_ok=True)
         Path(version.lock).write_text(text)
-        print(f"{version.lock.name}: {text.count('==')} packages, as of {version.locked_on}")
+        packages = text.count("==")
+        sys.stdout.write(f"{version.lock.name}: {packages} packages, as of {version.locked_on}\n")
     return 0
 
 

@@ -21,10 +21,12 @@ def wait_for_dag(service: Service, environment: str, dag_id: str, *, within_s: f
     return eventually(probe, within_s=within_s, errors=(ClientError,), what=f"DAG {dag_id} parsed")
 
 
-def trigger(service: Service, environment: str, dag_id: str) -> str:
+def trigger(service: Service, environment: str, dag_id: str, *, conf: dict[str, Any] | None = None) -> str:
     """Start a run now; returns its id."""
     version = service.environment(environment)["AirflowVersion"]
-    body = {} if version.startswith("2.") else {"logical_date": datetime.now(UTC).isoformat()}
+    body: dict[str, Any] = {"conf": conf} if conf else {}
+    if not version.startswith("2."):
+        body["logical_date"] = datetime.now(UTC).isoformat()
     run: dict[str, Any] = service.rest(environment, "POST", f"/dags/{dag_id}/dagRuns", body=body)
     return str(run["dag_run_id"])
 

@@ -51,6 +51,10 @@ class AirflowVersion:
 
         health_path: Answers without a log-in what runs (`openmwaa.airflow.health`).
 
+        probe_path: A web server that answers it is ready for users and tasks. On 3.x the first
+            request to the task API builds it, which takes seconds: the probe has it built before
+            the first task, whose client may not wait that long.
+
         renamed_options: Option of the newest spelling -> option this version reads.
     """
 
@@ -63,6 +67,7 @@ class AirflowVersion:
     end_of_support: date | None
     rest_prefix: str
     health_path: str
+    probe_path: str
     renamed_options: Mapping[str, str]
 
     @property
@@ -91,6 +96,7 @@ _OPTIONS_OF_2: Final = MappingProxyType(
         "fab.config_file": "webserver.config_file",
         "scheduler.task_instance_heartbeat_sec": "scheduler.local_task_job_heartbeat_sec",
         "scheduler.task_instance_heartbeat_timeout": "scheduler.scheduler_zombie_task_threshold",
+        "scheduler.task_instance_heartbeat_timeout_detection_interval": "scheduler.zombie_detection_interval",
         "triggerer.capacity": "triggerer.default_capacity",
     }
 )
@@ -107,6 +113,7 @@ def _two(version: str, *, released: date, locked_on: date, requirements: tuple[s
         end_of_support=None,
         rest_prefix="/api/v1",
         health_path="/health",
+        probe_path="/health",
         renamed_options=_OPTIONS_OF_2,
     )
 
@@ -122,6 +129,7 @@ def _three(version: str, *, released: date, locked_on: date, requirements: tuple
         end_of_support=None,
         rest_prefix="/api/v2",
         health_path="/api/v2/monitor/health",
+        probe_path="/execution/health",
         renamed_options=MappingProxyType({}),
     )
 
@@ -138,8 +146,10 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
                     "apache-airflow[amazon,celery,postgres,statsd,pandas]==2.11.2",
                     "apache-airflow-providers-fab",
                     "apache-airflow-providers-amazon[aiobotocore]==9.22.0",
-                    # Without these three the resolver prefers an old Celery to an old Redis client.
-                    "apache-airflow-providers-celery==3.17.1",
+                    # From 3.16.0 to at least 3.17.1 the scheduler sends `execute_command` and the worker
+                    # knows it under another name: every task of Airflow 2 fails.
+                    "apache-airflow-providers-celery==3.15.2",
+                    # Without these two the resolver prefers an old Celery to an old Redis client.
                     "celery==5.6.2",
                     "redis<6.5",
                 ),

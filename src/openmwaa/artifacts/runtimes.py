@@ -307,7 +307,9 @@ async def _uv(
     arguments: tuple[str, ...], *, cwd: Path, lock_fd: int, on_line: Callable[[str], None] | None = None
 ) -> None:
     """Run uv to its end; it is killed if the caller goes away."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     environment.setdefault("UV_CACHE_DIR", str(_uv_cache(cwd)))
     environment["UV_NO_PROGRESS"] = "1"
     process = await asyncio.create_subprocess_exec(
@@ -379,7 +381,9 @@ async def _verify(runtime: Runtime) -> None:
         )
         stdout, stderr = await process.communicate()
     if process.returncode != 0 or stdout.decode().split()[-1:] != [runtime.version]:
-        said = stderr.decode(errors="replace").strip().splitlines() or [stdout.decode(errors="replace").strip()]
+        said = stderr.decode(errors="replace").strip().splitlines() or [
+            stdout.decode(errors="replace").strip()
+        ]
         raise GiveUp(
             f"The runtime of Airflow {runtime.version} does not start",
             code="RUNTIME_BROKEN",

@@ -46,7 +46,7 @@ class ByLabel:
 HostKey = ByOrdinal | ByLabel
 
 
-def bare_host(host: str) -> str:
+def _bare(host: str) -> str:
     """Return the host of `host[:port]` in lower case, without a trailing dot; empty if malformed."""
     name, colon, port = host.strip().lower().partition(":")
     if colon and not (port.isascii() and port.isdigit()):
@@ -60,7 +60,7 @@ def parse_host(settings: Settings, host: str) -> HostKey | None:
     Returns:
         How to find the environment; None if no environment can have this host.
     """
-    name = bare_host(host)
+    name = _bare(host)
     try:
         return _by_address(settings, IPv4Address(name))
     except AddressValueError:
@@ -85,15 +85,6 @@ def hostname_of(settings: Settings, record: EnvironmentRecord) -> str:
     domain = _domain(settings)
     host = f"{label_of(record)}.{domain}" if domain else str(settings.ports.address(record.ordinal))
     return host if settings.ports.https == _HTTPS else f"{host}:{settings.ports.https}"
-
-
-def api_hosts(settings: Settings) -> frozenset[str]:
-    """Return the names under which the AWS API is served."""
-    hosts = {"127.0.0.1", "localhost"}
-    domain = _domain(settings)
-    if domain:
-        hosts |= {domain, *(f"{label}.{domain}" for label in _API_LABELS)}
-    return frozenset(hosts)
 
 
 def _domain(settings: Settings) -> str | None:

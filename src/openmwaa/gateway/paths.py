@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import unquote
 
 SIGN_IN_PAGE: Final = "/aws_mwaa/aws-console-sso"
+SIGN_OUT_PAGE: Final = "/aws_mwaa/logout"
 
 
 class PathRule(StrEnum):
@@ -56,7 +57,9 @@ _REFUSE: Final = (
     ("api", "v2", "auth"),  # 3.x: whatever a later version adds beside login and logout
     ("api", "v1", "security"),  # 2.x: Flask-AppBuilder's log-in and refresh
     ("auth", "api", "v1", "security"),  # 3.x: the same below the auth manager
-    ("oauth-authorized",),  # Flask-AppBuilder's other ways to log in, if a user's webserver_config turns them on
+    (
+        "oauth-authorized",
+    ),  # Flask-AppBuilder's other ways to log in, if a user's webserver_config turns them on
     ("auth", "oauth-authorized"),
     ("saml",),
     ("auth", "saml"),
@@ -69,7 +72,15 @@ _REFUSE: Final = (
     ("_openmwaa",),
 )
 
-_API: Final = (("api",), ("ui",), ("auth", "fab"), ("health",), ("execution",), ("object",), ("openapi.json",))
+_API: Final = (
+    ("api",),
+    ("ui",),
+    ("auth", "fab"),
+    ("health",),
+    ("execution",),
+    ("object",),
+    ("openapi.json",),
+)
 
 
 def classify(path: str) -> PathRule:

@@ -6,7 +6,6 @@ with its environment. Role and user are those of the sign-in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -82,16 +81,26 @@ def clear_session(response: Response) -> None:
         response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="lax")
 
 
-def is_cross_site(request: Request, host: str) -> bool:
+def is_cross_site(request: Request) -> bool:
     """Return whether a page of another origin made the browser send this request.
 
-    Requests of programs carry neither header and are not cross-site.
+    A link that a person follows counts as well. Requests of programs carry neither header
+    and are not cross-site.
     """
     site = request.headers.get("sec-fetch-site")
-    if site is not None and site not in {"same-origin", "none"}:
-        return True
-    origins: Iterable[str] = request.headers.getlist("origin")
-    return any(origin.lower() != f"https://{host.lower()}" for origin in origins)
+    return (site is not None and site not in {"same-origin", "none"}) or has_foreign_origin(request)
+
+
+def is_navigation(request: Request) -> bool:
+    """Return whether a person follows a link, as opposed to a script that fetches."""
+    mode = request.headers.get("sec-fetch-mode")
+    return mode == "navigate" if mode else "text/html" in request.headers.get("accept", "")
+
+
+def has_foreign_origin(request: Request) -> bool:
+    """Return whether the browser names another origin: it does for scripts, forms and websockets, not for links."""
+    own = f"https://{request.headers.get('host', '').lower()}"
+    return any(origin.lower() != own for origin in request.headers.getlist("origin"))
 
 
 def _verify(tokens: Tokens, token: str, environment_id: str) -> Claims | None:

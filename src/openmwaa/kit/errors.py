@@ -43,3 +43,7 @@ class GiveUp(Exception):
         self.component = component
         self.evidence = evidence
         self.fix = fix
+
+
+class OperatorError(Exception):
+    """The service cannot do what its operator asked of it; the text is one line that says why and what helps."""

@@ -23,7 +23,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_unix(apps: Mapping[Path, ASGIApp], stop: asyncio.Event, *, mode: int = 0o600) -> None:
+async def serve_unix(
+    apps: Mapping[Path, ASGIApp], stop: asyncio.Event, *, mode: int = 0o600, group: int | None = None
+) -> None:
     """Serve each application on its socket until `stop` is set, then finish open requests.
 
     Args:
@@ -32,6 +34,8 @@ async def serve_unix(apps: Mapping[Path, ASGIApp], stop: asyncio.Event, *, mode:
         stop: Ends the servers.
 
         mode: Permission bits of the sockets.
+
+        group: Numeric group of the sockets, which `mode` can let in; default: our own.
     """
     servers: list[_Server] = []
     runs: list[asyncio.Task[None]] = []
@@ -48,7 +52,7 @@ async def serve_unix(apps: Mapping[Path, ASGIApp], stop: asyncio.Event, *, mode:
             )
         )
         servers.append(server)
-        runs.append(asyncio.create_task(server.serve(sockets=[_listen(path, mode)])))
+        runs.append(asyncio.create_task(server.serve(sockets=[_listen(path, mode, group)])))
     ended = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((ended, *runs), return_when=asyncio.FIRST_COMPLETED)
@@ -64,12 +68,14 @@ async def serve_unix(apps: Mapping[Path, ASGIApp], stop: asyncio.Event, *, mode:
             raise result
 
 
-def _listen(path: Path, mode: int) -> socket.socket:
+def _listen(path: Path, mode: int, group: int | None) -> socket.socket:
     """Bind beside the path and rename into place: nobody connects before the mode is set."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(draft))
+    if group is not None:
+        os.chown(draft, -1, group)
     draft.chmod(mode)
     listener.listen(256)
     draft.replace(path)

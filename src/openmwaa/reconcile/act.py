@@ -7,6 +7,7 @@ meet; none of them knows another.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from openmwaa.airflow.components import Surroundings, build_manifest, migrate_commands
 from openmwaa.airflow.health import check_health
-from openmwaa.airflow.components import ServiceFacts, build_manifest
+from openmwaa.airflow.secrets import DATABASE_PASSWORD, database_variables
 from openmwaa.backends.base import Backend, CommandResult, Observed, ReplicaSeen
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.manifest import Kind, Manifest
@@ -29,6 +31,10 @@ from openmwaa.store import Store
 
 _log = structlog.get_logger()
 
+S3_KEY_ID: Final = "AWS_ACCESS_KEY_ID"
+S3_SECRET: Final = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - a name
+
+_ROLL: Final = "OPENMWAA_ROLL"
 _POLL_S: Final = 0.25
 _START_DEADLINE_S: Final = 300.0
 _CRASHES_TO_GIVE_UP: Final = 4
@@ -91,14 +97,14 @@ class Actor:
         backend: Backend,
         runtimes: Runtimes,
         accounts: Accounts,
-        facts: ServiceFacts,
+        surroundings: Callable[[EnvironmentRecord], Surroundings],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._backend = backend
         self._runtimes = runtimes
         self._accounts = accounts
-        self._facts = facts
+        self._surroundings = surroundings
         self._restarts: dict[str, dict[tuple[Kind, int], int]] = {}
         self._steps: Mapping[Step, Callable[[EnvironmentRecord], Awaitable[StepResult]]] = {
             Step.INSTALL_RUNTIME: self._install_runtime,
@@ -130,16 +136,17 @@ class Actor:
         """
         spec = spec or record.spec
         runtime = self._runtimes.locate(spec.airflow_version)
-        return build_manifest(
+        manifest = build_manifest(
             spec,
             environment_id=record.id,
             ordinal=record.ordinal,
             runtime=runtime.id,
             placement=self._backend.place(record.id, record.ordinal, runtime.id),
             secrets=record.secrets,
-            facts=self._facts,
-            roll=record.roll,
+            surroundings=self._surroundings(record),
         )
+        # An update without a changed field replaces every component all the same (mwaa.md 1.6).
+        return dataclasses.replace(manifest, variables={**manifest.variables, _ROLL: str(record.roll)})
 
     async def run_airflow(
         self, record: EnvironmentRecord, argv: Sequence[str], *, timeout_s: float
@@ -193,7 +200,7 @@ class Actor:
         # Sealed once: another sealing of the same text would look like a change to every component.
         secrets = {
             name: self._keyring.seal(secret, context=record.secret_context(name))
-            for name, secret in database_secrets(url).items()
+            for name, secret in database_variables(url).items()
             if name not in record.secrets
         }
         return StepResult(secrets=secrets)
@@ -243,10 +250,14 @@ class Actor:
             if broken is not None:
                 raise _component_failed(broken)
             if seen.converged:
-                report = await check_health(record.spec.airflow_version, self._web_url(record, seen))
+                report = await check_health(
+                    record.spec.airflow_version,
+                    self._web_url(record, seen),
+                    triggerer=any(one.kind is Kind.TRIGGERER for one in seen.replicas),
+                )
                 if report.healthy:
                     return StepResult(message="All components run and Airflow reports itself healthy")
-                health = report.summary
+                health = report.evidence
             else:
                 waiting = [f"{one.kind}-{one.index}" for one in seen.replicas if not one.ready]
                 health = f"waiting for {', '.join(waiting) or 'components to start'}"

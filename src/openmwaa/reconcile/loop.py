@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from datetime import timedelta
 
 import structlog
@@ -61,11 +62,11 @@ class Reconciler:
                 lease, record = taken
                 task = asyncio.create_task(self._work(lease, record))
                 self._busy[record.id] = task
-                task.add_done_callback(lambda _task, key=record.id: self._finished(key))
+                task.add_done_callback(functools.partial(self._finished, record.id))
         except StoreUnavailableError:
             _log.warning("store_unavailable")
 
-    def _finished(self, environment_id: str) -> None:
+    def _finished(self, environment_id: str, _task: asyncio.Task[None]) -> None:
         self._busy.pop(environment_id, None)
         self._wake.set()
 
@@ -101,7 +102,7 @@ class Reconciler:
             return cycle.given_up(error)
         except LeaseLostError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not stop the loop
             _log.exception("step_crashed")
             wait_s = backoff_s(cycle.record.attempts + 1, base_s=1, cap_s=60)
             return cycle.failed_attempt(f"internal error ({type(error).__name__})", timedelta(seconds=wait_s))

@@ -49,6 +49,11 @@ class Layout:
         return self.run / "gateway.sock"
 
     @property
+    def operator_socket(self) -> Path:
+        """What AWS has no call for; only the command line connects here."""
+        return self.run / "operator.sock"
+
+    @property
     def node_socket(self) -> Path:
         """The node agent; only the control plane connects here."""
         return self.run / "node.sock"
@@ -57,6 +62,16 @@ class Layout:
     def processes(self) -> Path:
         """Identity records of supervised processes."""
         return self.run / "processes"
+
+    @property
+    def up_processes(self) -> Path:
+        """Records of what `openmwaa up` supervises: the embedded services, control and node."""
+        return self.processes / "up"
+
+    @property
+    def node_processes(self) -> Path:
+        """Records of what `openmwaa node` supervises: the environments' components and brokers."""
+        return self.processes / "node"
 
     @property
     def services(self) -> Path:

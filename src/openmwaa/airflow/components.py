@@ -1,0 +1,284 @@
+"""From a spec to the list of components that should run. Pure: the same arguments, the same manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from openmwaa.airflow.options import WEB_PORT, settings_of, variable
+from openmwaa.airflow.secrets import GENERATION_OF, ONLY_FOR
+from openmwaa.airflow.versions import AirflowVersion, airflow_version
+from openmwaa.environments.arns import bucket_of
+from openmwaa.environments.classes import CLASSES, Size
+from openmwaa.environments.manifest import (
+    Component,
+    DagSource,
+    FileProbe,
+    HttpProbe,
+    Kind,
+    Manifest,
+    Placement,
+)
+from openmwaa.environments.spec import EnvironmentSpec
+
+LOGIN_PATH: Final = "/aws_mwaa/aws-console-sso"
+LOGOUT_PATH: Final = "/aws_mwaa/logout"
+
+_GIB: Final = 1024**3
+_VARIABLE: Final = re.compile(r"^[A-Z][A-Z0-9_]*$")
+_WORKER_SILENT_S: Final = 20.0
+"""A worker's heartbeat comes every 2 s; one that misses ten hangs or has lost its broker."""
+
+_STOP_GRACE_S: Final = 90.0
+"""MWAA's patience between SIGTERM and SIGKILL (mwaa.md 6.5)."""
+
+_TRIGGERER_SWITCH: Final = "mwaa.triggerer_enabled"
+
+_LOG_MEMBER: Final[Mapping[Kind, str]] = {
+    Kind.SCHEDULER: "SchedulerLogs",
+    Kind.TRIGGERER: "SchedulerLogs",  # MWAA writes both to one group (mwaa.md 9.1)
+    Kind.DAG_PROCESSOR: "DagProcessingLogs",
+    Kind.WEBSERVER: "WebserverLogs",
+    Kind.WORKER: "WorkerLogs",
+}
+_LEVEL_WHEN_OFF: Final = "WARNING"
+"""Level of a component whose log type is off: nobody keeps its log, but it can still say why it failed."""
+
+_MWAA_COMPONENT: Final[Mapping[Kind, str]] = {
+    Kind.SCHEDULER: "scheduler",
+    Kind.TRIGGERER: "scheduler",
+    Kind.DAG_PROCESSOR: "scheduler",
+    Kind.WEBSERVER: "webserver",
+    Kind.WORKER: "worker",
+}
+"""Value of MWAA_AIRFLOW_COMPONENT: MWAA runs the first three in one container (mwaa.md 5.5, 6.4)."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an environment must know of the service around it.
+
+    Attributes:
+        web_url: Where users reach its web server: `https://host[:port]`, no slash at the end.
+
+        gateway_public_key: PEM of the Ed25519 key that signs identities; two one after the
+            other while the key is being changed.
+
+        s3_endpoint_url: For boto3 in components and tasks.
+    """
+
+    web_url: str
+    gateway_public_key: str
+    s3_endpoint_url: str
+    region: str
+    account_id: str
+
+
+def audience(environment_id: str) -> str:
+    """Return the audience of identities for one environment."""
+    return f"openmwaa:{environment_id}"
+
+
+def migrate_commands(version: str) -> list[tuple[str, ...]]:
+    """Return the one-shot commands that bring the metadata database up to date, in order.
+
+    After them the built-in roles exist, and starting a component writes nothing. Safe to
+    repeat. One process for all steps: most of the time of each would be its start.
+    """
+    _ = airflow_version(version)
+    return [("python", "-P", "-m", "openmwaa_airflow.migrate")]
+
+
+def build_manifest(
+    spec: EnvironmentSpec,
+    *,
+    environment_id: str,
+    ordinal: int,
+    runtime: str,
+    placement: Placement,
+    secrets: Mapping[str, str],
+    surroundings: Surroundings,
+) -> Manifest:
+    """Return the manifest of an environment.
+
+    Args:
+        spec: What is wanted.
+
+        environment_id: Id of the environment.
+
+        ordinal: Its ordinal.
+
+        runtime: Id of the installed runtime.
+
+        placement: Where the backend puts it.
+
+        secrets: Sealed texts by name. Names that are variables are given to the components
+            that need them (`openmwaa.airflow.secrets.ONLY_FOR`); other names are left out.
+
+        surroundings: The service around it.
+    """
+    version = airflow_version(spec.airflow_version)
+    mine = {
+        name: sealed
+        for name, sealed in secrets.items()
+        if _VARIABLE.match(name) and GENERATION_OF.get(name, version.generation) == version.generation
+    }
+    settings = settings_of(spec, version, placement, web_url=surroundings.web_url)
+    build = _Builder(spec, version, placement, mine)
+    components = [build.scheduler(), build.dag_processor()]
+    if spec.airflow_configuration_options.get(_TRIGGERER_SWITCH, "true").lower() != "false":
+        components.append(build.triggerer())
+    components += [build.webserver(), build.worker()]
+    return Manifest(
+        environment_id=environment_id,
+        ordinal=ordinal,
+        runtime=runtime,
+        variables={
+            **_process_variables(spec, placement, environment_id, surroundings),
+            **{variable(option): value for option, value in settings.items()},
+        },
+        secrets={name: sealed for name, sealed in mine.items() if name not in ONLY_FOR},
+        components=tuple(components),
+        dags=DagSource(bucket=bucket_of(spec.source_bucket_arn), prefix=_folder_prefix(spec.dag_s3_path)),
+    )
+
+
+def _process_variables(
+    spec: EnvironmentSpec, placement: Placement, environment_id: str, surroundings: Surroundings
+) -> dict[str, str]:
+    """Return the variables that are not Airflow's own configuration."""
+    return {
+        "AIRFLOW_HOME": str(placement.airflow_home),
+        "HOME": str(placement.airflow_home),
+        "PATH": f"{placement.runtime_path}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(placement.plug_in_path),
+        "PYTHONUNBUFFERED": "1",
+        "LANG": "C.UTF-8",
+        "LOGNAME": "airflow",  # a user id without a name has no other
+        "USER": "airflow",
+        # Also what the real service sets (mwaa.md 5.5, 5.6).
+        "AIRFLOW_ENV_NAME": spec.name,
+        "AIRFLOW_ENV_ID": environment_id,
+        "AIRFLOW_VERSION": spec.airflow_version,
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+        "AWS_EXECUTION_ENV": f"Amazon_MWAA_{spec.airflow_version.replace('.', '')}",
+        "CUSTOMER_ACCOUNT_ID": surroundings.account_id,
+        "SQLALCHEMY_SILENCE_UBER_WARNING": "1",
+        "AWS_REGION": surroundings.region,
+        "AWS_DEFAULT_REGION": surroundings.region,
+        "AWS_ENDPOINT_URL_S3": surroundings.s3_endpoint_url,
+        # Read by openmwaa_airflow.
+        "OPENMWAA_GATEWAY_PUBLIC_KEY": surroundings.gateway_public_key,
+        "OPENMWAA_AUDIENCE": audience(environment_id),
+        "OPENMWAA_LOGIN_URL": LOGIN_PATH,
+        "OPENMWAA_LOGOUT_URL": LOGOUT_PATH,
+    }
+
+
+class _Builder:
+    """Builds the components of one spec."""
+
+    def __init__(
+        self, spec: EnvironmentSpec, version: AirflowVersion, placement: Placement, secrets: Mapping[str, str]
+    ) -> None:
+        self._spec = spec
+        self._version = version
+        self._placement = placement
+        self._secrets = secrets
+        self._size = CLASSES[spec.environment_class]
+
+    def scheduler(self) -> Component:
+        arguments = ("scheduler", "--skip-serve-logs")
+        return self._component(Kind.SCHEDULER, self._spec.schedulers, arguments, self._size.scheduler)
+
+    def dag_processor(self) -> Component:
+        return self._component(Kind.DAG_PROCESSOR, 1, ("dag-processor",), self._size.scheduler)
+
+    def triggerer(self) -> Component:
+        arguments = ("triggerer", "--skip-serve-logs")
+        return self._component(Kind.TRIGGERER, 1, arguments, self._size.scheduler)
+
+    def webserver(self) -> Component:
+        """`airflow webserver` or `airflow api-server`; on 3.x the latter also serves the tasks."""
+        arguments: tuple[str, ...]
+        if self._version.generation == 2:
+            pid = str(self._placement.airflow_home / "run" / "webserver-{index}.pid")
+            arguments = ("webserver", "--hostname", "{address}", "--port", "{port}", "--pid", pid)
+        else:
+            arguments = ("api-server", "--host", "{address}", "--port", "{port}", "--proxy-headers")
+        return self._component(
+            Kind.WEBSERVER,
+            self._spec.min_webservers,
+            arguments,
+            self._size.webserver,
+            probe=HttpProbe(self._version.probe_path),
+            port=WEB_PORT,
+            # The proxy that TLS ends at connects from here.
+            variables={"FORWARDED_ALLOW_IPS": "127.0.0.1"},
+        )
+
+    def worker(self) -> Component:
+        # No -H: with it Airflow first asks all workers for their names and waits a second for
+        # answers that a worker without remote control does not give.
+        arguments = ("celery", "worker", "--without-mingle", "--without-gossip", "--skip-serve-logs")
+        return self._component(
+            Kind.WORKER,
+            self._spec.min_workers,
+            arguments,
+            self._size.worker,
+            probe=FileProbe("run/worker-{index}.ready", _WORKER_SILENT_S),
+        )
+
+    def _component(
+        self,
+        kind: Kind,
+        replicas: int,
+        arguments: tuple[str, ...],
+        size: Size,
+        *,
+        probe: HttpProbe | FileProbe | None = None,
+        port: int | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Component:
+        python = str(self._placement.runtime_path / "bin" / "python")
+        return Component(
+            kind=kind,
+            replicas=replicas,
+            # -P: the working folder does not belong on the path of modules.
+            argv=(python, "-P", "-m", "openmwaa_airflow.start", f"{kind}-{{index}}", *arguments),
+            probe=probe,
+            port=port,
+            variables={
+                "MWAA_AIRFLOW_COMPONENT": _MWAA_COMPONENT[kind],
+                **self._log_levels(kind),
+                **(variables or {}),
+            },
+            secrets={
+                name: sealed
+                for name, sealed in self._secrets.items()
+                if name in ONLY_FOR and kind in ONLY_FOR[name]
+            },
+            stop_grace_s=_STOP_GRACE_S,
+            memory_bytes=size.memory_gib * _GIB,
+        )
+
+    def _log_levels(self, kind: Kind) -> dict[str, str]:
+        """Return the levels of a component. A worker has two: its own and that of its tasks."""
+        own = self._spec.logging[_LOG_MEMBER[kind]]
+        levels = {"logging.logging_level": own.level if own.enabled else _LEVEL_WHEN_OFF}
+        if kind is Kind.WORKER:
+            task = self._spec.logging["TaskLogs"]
+            levels = {
+                "logging.celery_logging_level": levels["logging.logging_level"],
+                "logging.logging_level": task.level if task.enabled else "CRITICAL",
+            }
+        chosen = self._spec.airflow_configuration_options
+        return {variable(option): level for option, level in levels.items() if option not in chosen}
+
+
+def _folder_prefix(path: str) -> str:
+    """Return a DagS3Path as a key prefix: no slash before it, one after it."""
+    stripped = path.strip("/")
+    return f"{stripped}/" if stripped else ""

@@ -1,0 +1,1 @@
+"""AWS's wire protocols: requests are parsed and answers written from a service's model."""

@@ -1,0 +1,1 @@
+"""The services behind the API: thin handlers over the domain and the store."""

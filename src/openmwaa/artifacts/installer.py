@@ -1,0 +1,77 @@
+"""One build of a runtime per version and process, however many wait for it.
+
+The reconciler installs what an environment needs; a person at a terminal wants to see the
+same build go on. Both ask here and share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from openmwaa.artifacts.runtimes import Progress, Runtime, RuntimeListing, RuntimeProgress, RuntimeStore
+
+
+@dataclass(eq=False)
+class _Build:
+    """A build under way and who waits for it."""
+
+    listeners: list[Progress] = field(default_factory=list)
+    waiting: int = 0
+    last: RuntimeProgress | None = None
+
+    def report(self, progress: RuntimeProgress) -> None:
+        self.last = progress
+        for listener in self.listeners:
+            listener(progress)
+
+
+class RuntimeInstaller:
+    """A `RuntimeStore` whose builds are shared. Used within one event loop."""
+
+    def __init__(self, runtimes: RuntimeStore) -> None:
+        self._runtimes = runtimes
+        self._builds: dict[str, tuple[_Build, asyncio.Task[Runtime]]] = {}
+
+    def locate(self, version: str) -> Runtime:
+        """Return where the runtime of a version is, or will be; see `RuntimeStore.locate`."""
+        return self._runtimes.locate(version)
+
+    def is_installed(self, version: str) -> bool:
+        """Return whether `ensure` would have nothing to do."""
+        return self._runtimes.is_installed(version)
+
+    def list(self) -> list[RuntimeListing]:
+        """Return supported and installed runtimes; see `RuntimeStore.list`."""
+        return self._runtimes.list()
+
+    async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
+        """Return the runtime of a version, installing it first if need be.
+
+        Joins a build that is under way; a late listener is told at once how far it is. The
+        build ends when the last one who waits for it goes away.
+
+        Raises:
+            Retry: The package index cannot be reached.
+
+            GiveUp: Unknown version, no space, or the packages do not install or work.
+        """
+        if version not in self._builds:
+            build = _Build()
+            self._builds[version] = (build, asyncio.create_task(self._runtimes.ensure(version, build.report)))
+        build, task = self._builds[version]
+        build.waiting += 1
+        if on_progress is not None:
+            build.listeners.append(on_progress)
+            if build.last is not None:
+                on_progress(build.last)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            build.waiting -= 1
+            if on_progress is not None:
+                build.listeners.remove(on_progress)
+            if task.done() or build.waiting == 0:
+                task.cancel()
+                if self._builds.get(version, (None, None))[0] is build:
+                    del self._builds[version]

@@ -1,0 +1,171 @@
+"""The node agent: owner of this host's environments, asked over a unix socket.
+
+It remembers what is wanted in its own files and goes on without the control plane. When it
+is started again it adopts what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from openmwaa.backends.local.commands import kill_leftover_commands, run_command
+from openmwaa.backends.local.environment import Host, LocalEnvironment, Mirror
+from openmwaa.environments.manifest import Manifest
+from openmwaa.kit.errors import GiveUp, Retry
+
+_log = structlog.get_logger()
+
+_SYNC_EVERY_S: Final = 2.0
+
+MirrorOf = Callable[[Manifest, LocalEnvironment], Mirror]
+
+
+class NodeAgent:
+    """All environments of this host."""
+
+    def __init__(self, host: Host, mirror_of: MirrorOf) -> None:
+        self._host = host
+        self._mirror_of = mirror_of
+        self._environments: dict[str, LocalEnvironment] = {}
+        self._mirrors: dict[str, tuple[Manifest, Mirror]] = {}
+
+    async def start(self) -> None:
+        """Go on with every environment that was wanted before."""
+        folder = self._host.settings.layout.environments
+        for entry in sorted(folder.iterdir()) if folder.exists() else ():
+            environment = self._get(entry.name)
+            await kill_leftover_commands(self._host.supervisor.table, entry.name)
+            environment.load()
+
+    async def mirror_for_ever(self) -> None:
+        """Keep every DAG folder up to date."""
+        while True:
+            await asyncio.gather(*(self._sync(one) for one in list(self._environments.values())))
+            await asyncio.sleep(_SYNC_EVERY_S)
+
+    async def close(self) -> None:
+        """Let go of everything; processes run on."""
+        await asyncio.gather(*(one.let_go() for one in self._environments.values()))
+        await self._host.supervisor.close()
+        await self._host.prober.close()
+
+    async def stop_all(self, *, grace_s: float) -> None:
+        """Stop every process of every environment. What is wanted stays for the next start."""
+        ids = {record.name.partition("/")[0] for record in self._host.supervisor.table.list()}
+        for environment_id in ids | set(self._environments):
+            await self._get(environment_id).stop(grace_s=grace_s)
+
+    def app(self) -> Starlette:
+        """Return the agent's API."""
+        path = "/environments/{id:str}"
+        return Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route(path, self._observe, methods=["GET"]),
+                Route(path, self._ensure, methods=["PUT"]),
+                Route(path, self._destroy, methods=["DELETE"]),
+                Route(f"{path}/prepare", self._prepare, methods=["POST"]),
+                Route(f"{path}/run", self._run, methods=["POST"]),
+            ],
+            exception_handlers={Retry: _on_retry, GiveUp: _on_give_up},
+        )
+
+    async def _health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok", "environments": len(self._environments)})
+
+    async def _observe(self, request: Request) -> Response:
+        observed = await self._get(request.path_params["id"]).observe()
+        if not observed.exists:
+            self._environments.pop(request.path_params["id"], None)
+        return JSONResponse(_plain(dataclasses.asdict(observed)))
+
+    async def _ensure(self, request: Request) -> Response:
+        manifest = Manifest.from_json(await request.json())
+        self._get(manifest.environment_id).ensure(manifest)
+        return Response(status_code=204)
+
+    async def _destroy(self, request: Request) -> Response:
+        environment_id = request.path_params["id"]
+        environment = self._get(environment_id)
+        self._mirrors.pop(environment_id, None)
+        await environment.destroy()
+        self._environments.pop(environment_id, None)
+        return Response(status_code=204)
+
+    async def _prepare(self, request: Request) -> Response:
+        manifest = Manifest.from_json(await request.json())
+        environment = self._get(manifest.environment_id)
+        await environment.prepare(manifest)
+        state = await environment.sync_dags(self._mirror(manifest, environment))
+        if state.snapshot is None:
+            raise Retry(f"the DAG folder cannot be read: {state.error}")
+        return Response(status_code=204)
+
+    async def _run(self, request: Request) -> Response:
+        body = await request.json()
+        manifest = Manifest.from_json(body["manifest"])
+        result = await run_command(
+            self._get(manifest.environment_id),
+            self._host.supervisor.table,
+            manifest,
+            body["argv"],
+            timeout_s=body["timeout_s"],
+            stdin=base64.b64decode(body["stdin"]),
+        )
+        return JSONResponse(
+            {
+                "exit_code": result.exit_code,
+                "stdout": base64.b64encode(result.stdout).decode(),
+                "stderr": base64.b64encode(result.stderr).decode(),
+            }
+        )
+
+    async def _sync(self, environment: LocalEnvironment) -> None:
+        if environment.manifest is None:
+            return
+        with contextlib.suppress(OSError):
+            await environment.sync_dags(self._mirror(environment.manifest, environment))
+
+    def _mirror(self, manifest: Manifest, environment: LocalEnvironment) -> Mirror:
+        known = self._mirrors.get(environment.id)
+        if known is None or known[0].dags != manifest.dags:
+            known = self._mirrors[environment.id] = (manifest, self._mirror_of(manifest, environment))
+        return known[1]
+
+    def _get(self, environment_id: str) -> LocalEnvironment:
+        return self._environments.setdefault(environment_id, LocalEnvironment(self._host, environment_id))
+
+
+async def _on_retry(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Retry)  # noqa: S101 - registered for this class only
+    return JSONResponse({"reason": error.reason, "after_s": error.after_s}, status_code=503)
+
+
+async def _on_give_up(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GiveUp)  # noqa: S101 - registered for this class only
+    fields = ("reason", "code", "component", "evidence", "fix")
+    return JSONResponse({name: getattr(error, name) for name in fields}, status_code=422)
+
+
+def _plain(value: Any) -> Any:
+    """Turn times into text, all the way down."""
+    match value:
+        case dict():
+            return {key: _plain(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_plain(entry) for entry in value]
+        case _ if hasattr(value, "isoformat"):
+            return value.isoformat()
+        case _:
+            return value

@@ -1,0 +1,1 @@
+"""Who calls, proved by a signature, and what the caller may do, decided by IAM policies."""

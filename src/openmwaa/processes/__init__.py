@@ -1,0 +1,1 @@
+"""Entry points of the service's own processes, and starting and stopping all of them."""

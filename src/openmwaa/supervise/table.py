@@ -1,0 +1,99 @@
+"""The memory of a supervisor: one JSON file per process, written before the process starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from openmwaa.kit.files import write_atomically
+from openmwaa.supervise.identity import ProcessIdentity
+
+_NAME = re.compile(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """What is known of one process.
+
+    Attributes:
+        marker: Value of `OPENMWAA_PROCESS` that this instance and all it starts carry.
+
+        spec_hash: `ProcessSpec.identity_hash` it was started with.
+
+        identity: None: about to start, or the starter died before it could say.
+
+        restarts: Unexpected ends since it was first started with this hash.
+    """
+
+    name: str
+    marker: str
+    spec_hash: str
+    identity: ProcessIdentity | None
+    started_at: datetime
+    restarts: int = 0
+    last_exit: str | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({**dataclasses.asdict(self), "started_at": self.started_at.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> ProcessRecord:
+        data = json.loads(text)
+        identity = data["identity"]
+        return cls(
+            **{
+                **data,
+                "identity": ProcessIdentity(**identity) if identity else None,
+                "started_at": datetime.fromisoformat(data["started_at"]),
+            }
+        )
+
+
+class ProcessTable:
+    """A folder of records. One supervisor writes; anybody of the same user may read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take a folder.
+
+        Args:
+            folder: Made if missing, mode 0700. Its path is part of every marker, so that two
+                tables never mistake each other's processes.
+        """
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def marker_prefix(self, name_prefix: str = "") -> str:
+        """Return what the markers of all processes begin with whose names begin so."""
+        return f"{self.folder}:{name_prefix}"
+
+    def write(self, record: ProcessRecord) -> None:
+        """Add or replace a record, durably."""
+        path = self._path(record.name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, record.to_json())
+
+    def read(self, name: str) -> ProcessRecord | None:
+        """Return a record; None if there is none."""
+        try:
+            return ProcessRecord.from_json(self._path(name).read_text())
+        except FileNotFoundError:
+            return None
+
+    def forget(self, name: str) -> None:
+        """Remove a record; does nothing if there is none."""
+        self._path(name).unlink(missing_ok=True)
+
+    def list(self) -> list[ProcessRecord]:
+        """Return all records, by name."""
+        paths = sorted(self.folder.rglob("*.json"))
+        found = [self.read(str(path.relative_to(self.folder))[: -len(".json")]) for path in paths]
+        return [record for record in found if record is not None]
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.match(name) or ".." in name.split("/"):
+            raise ValueError(f"{name!r} cannot be the name of a process")
+        return self.folder / f"{name}.json"
