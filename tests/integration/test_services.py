@@ -27,10 +27,11 @@ import pytest_asyncio
 
 from openmwaa.kit.unix_server import serve_unix
 from openmwaa.processes.stop import home_processes
+from openmwaa.services.binaries import find_binaries
 from openmwaa.services.endpoints import ServiceEndpoints, load_endpoints, operator_key
 from openmwaa.services.secrets import ServiceSecrets
-from openmwaa.services.service import EmbeddedService
-from openmwaa.services.users import service_user
+from openmwaa.services.service import EmbeddedService, base_variables, run_tool
+from openmwaa.services.users import ServiceUser, service_user
 from openmwaa.settings import Settings
 from openmwaa.supervise import Supervisor
 from tests.support.embedded import ready, running_services
@@ -469,3 +470,27 @@ async def test_a_home_can_move_to_another_port_base() -> None:
             query(load_endpoints(settings).postgres_url.reveal(), "CREATE TABLE kept AS SELECT 42 AS n")
         async with running_services(home, PORT_BASE + 40) as (settings, _, _):
             assert query(load_endpoints(settings).postgres_url.reveal(), "SELECT n FROM kept") == [(42,)]
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root gives the services a user of their own")
+async def test_programs_that_the_services_user_cannot_reach_are_copied_once(running: Running) -> None:
+    @dataclass(frozen=True)
+    class Walled(ServiceUser):
+        """A user for whom the virtual environment is below a closed folder, as below /root."""
+
+        def can_enter(self, path: Path) -> bool:
+            return running.settings.home in path.parents
+
+    user = service_user(running.settings)
+    walled = Walled(user.uid, user.gid, user.switch)
+    found = find_binaries(running.settings, walled)
+    assert running.settings.home in found.postgres.parents
+    for argv in (
+        [found.postgres / "postgres", "--version"],
+        [found.postgres / "psql", "--version"],
+        [found.caddy, "version"],
+    ):
+        code, output = await run_tool(argv, user=user, cwd=Path("/"), variables=base_variables(Path("/tmp")))
+        assert code == 0, output
+    before = found.weed.stat()
+    assert find_binaries(running.settings, walled).weed.stat().st_ino == before.st_ino

@@ -170,11 +170,19 @@ def _process_variables(
         "AWS_DEFAULT_REGION": surroundings.region,
         "AWS_ENDPOINT_URL_S3": surroundings.s3_endpoint_url,
         # Read by openmwaa_airflow.
+        **_broker_variables(placement, environment_id),
         "OPENMWAA_GATEWAY_PUBLIC_KEY": surroundings.gateway_public_key,
         "OPENMWAA_AUDIENCE": audience(environment_id),
         "OPENMWAA_LOGIN_URL": LOGIN_PATH,
         "OPENMWAA_LOGOUT_URL": LOGOUT_PATH,
     }
+
+
+def _broker_variables(placement: Placement, environment_id: str) -> dict[str, str]:
+    """Give an environment keys of its own in a broker that others use too; a socket is its own."""
+    if placement.broker_url.startswith("redis+socket:"):
+        return {}
+    return {"OPENMWAA_BROKER_KEY_PREFIX": f"{environment_id}:"}
 
 
 class _Builder:
@@ -215,9 +223,16 @@ class _Builder:
             self._size.webserver,
             probe=HttpProbe(self._version.probe_path),
             port=WEB_PORT,
-            # The proxy that TLS ends at connects from here.
-            variables={"FORWARDED_ALLOW_IPS": "127.0.0.1"},
+            variables=self._web_variables(),
         )
+
+    def _web_variables(self) -> dict[str, str]:
+        # The proxy that TLS ends at connects from here.
+        variables = {"FORWARDED_ALLOW_IPS": "127.0.0.1"}
+        if self._version.generation == 2 and not self._spec.logging["WebserverLogs"].enabled:
+            # gunicorn's line per request knows no level, and every probe would write one.
+            variables[variable("webserver.access_logfile")] = ""
+        return variables
 
     def worker(self) -> Component:
         # No -H: with it Airflow first asks all workers for their names and waits a second for

@@ -355,8 +355,9 @@ def _uv_cache(folder: Path) -> Path:
 def _raise_for(lines: list[str]) -> None:
     """Say why uv failed, in its own words."""
     said = [line.strip() for line in lines if line.strip()]
-    evidence = " ".join(said[-3:])[:500]
-    if _NETWORK_TROUBLE.search("\n".join(said)):
+    first = next((number for number, line in enumerate(said) if line.startswith("error")), -3)
+    evidence = " ".join(said[first:])[:500]
+    if _NETWORK_TROUBLE.search(evidence) and "Hash mismatch" not in evidence:
         raise Retry(f"the package index did not answer: {evidence}", after_s=5.0)
     raise GiveUp(
         "The packages of the Airflow runtime could not be installed",

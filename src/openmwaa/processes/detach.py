@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Final
 
 from openmwaa.kit.errors import OperatorError
 from openmwaa.processes.home_lock import HomeLock
+from openmwaa.processes.observe import observe_home
 from openmwaa.processes.own import own_argv, own_variables
 from openmwaa.services.users import prepare_home
 from openmwaa.settings import Settings
@@ -60,14 +62,13 @@ def start_detached(settings: Settings, *, timeout_s: float, say: Say) -> float:
     progress = _Progress(log, offset, say, began)
     while time.monotonic() - began < timeout_s:
         progress.read()
-        if _api_answers(settings):
-            progress.read()
+        if (progress.complete or child is None) and _api_answers(settings):
             return time.monotonic() - began
         if child is not None and child.poll() is not None:
             progress.read()
             raise StartFailedError(_last_words(log, offset) or f"the supervisor ended; see {log}")
         time.sleep(_POLL_S)
-    failing = progress.failing(settings)
+    failing = _failing(settings)
     for line in _tail(settings.layout.logs / f"{failing}.log"):
         say(f"{failing}: {line}")
     raise StartFailedError(
@@ -100,33 +101,25 @@ class _Progress:
         self._offset = offset
         self._say = say
         self._began = began
-        self._ready: set[str] = set()
+        self.complete = False
+        """Everything was started and every service is ready."""
 
     def read(self) -> None:
         for event in self._events():
             name = str(event.get("name", ""))
             match event.get("event"):
                 case "ready":
-                    self._ready.add(name)
                     self._line(f"{name} {'taken over' if event.get('adopted') else 'ready'}")
                 case "started":
                     self._line(f"{name} started")
                 case "process_ended":
                     self._line(f"{name} ended ({event.get('how')}) and is started again")
+                case "up":
+                    self.complete = True
                 case "postgres-initialised":
                     self._line("database initialised")
                 case "not_ready":
                     self._line(f"{name} is not ready yet; its log is {event.get('log')}")
-
-    def failing(self, settings: Settings) -> str:
-        """Return what the API still waits for."""
-        embedded = {
-            "postgres": settings.postgres_url is None,
-            "seaweedfs": settings.s3_endpoint_url is None,
-            "caddy": True,
-        }
-        waiting = [name for name, wanted in embedded.items() if wanted and name not in self._ready]
-        return waiting[0] if waiting else "control"
 
     def _events(self) -> Iterator[dict[str, object]]:
         if not self._log.exists():
@@ -158,6 +151,12 @@ def _api_answers(settings: Settings) -> bool:
             return tls.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
+
+
+def _failing(settings: Settings) -> str:
+    """Return what keeps the API from answering."""
+    seen = asyncio.run(observe_home(settings))
+    return next((line.name for line in seen.processes if line.state in {"down", "not ready"}), "control")
 
 
 def _last_words(log: Path, offset: int) -> str:

@@ -27,6 +27,10 @@ _NEVER_INHERITED: Final = (
 )
 
 
+_NO_PROXY: Final = ("127.0.0.1", "localhost")
+"""The service's own parts are on this host, whatever HTTP_PROXY says."""
+
+
 def own_argv(settings: Settings, *command: str) -> tuple[str, ...]:
     """Return the command line of one of our own commands; `-P` keeps the working folder off the path."""
     return (sys.executable, "-P", "-m", "openmwaa", "--home", str(settings.home), *command)
@@ -35,7 +39,10 @@ def own_argv(settings: Settings, *command: str) -> tuple[str, ...]:
 def own_variables(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of our own processes: the caller's, for proxies and package indexes."""
     kept = {key: value for key, value in inherited.items() if not key.startswith(_NEVER_INHERITED)}
-    return kept | {"OPENMWAA_HOME": str(settings.home), "PYTHONUNBUFFERED": "1"}
+    direct = {
+        name: ",".join((*_NO_PROXY, kept.get(name, ""))).rstrip(",") for name in ("NO_PROXY", "no_proxy")
+    }
+    return kept | direct | {"OPENMWAA_HOME": str(settings.home), "PYTHONUNBUFFERED": "1"}
 
 
 def build_own_spec(settings: Settings, name: str, inherited: Mapping[str, str]) -> ProcessSpec:

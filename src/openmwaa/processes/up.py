@@ -70,6 +70,7 @@ class _Up:
         self._settings = settings
         self._supervisor = Supervisor(up_table(settings))
         self._fresh: list[str] = []
+        self._database_ready = asyncio.Event()
         self._end: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> _End:
@@ -108,19 +109,26 @@ class _Up:
             async with asyncio.TaskGroup() as group:
                 for service in services:
                     group.create_task(self._start_service(service, began))
+                group.create_task(self._start_own_processes())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
-        for name in (CONTROL, NODE):
-            spec = build_own_spec(self._settings, name, os.environ)
-            await self._supervisor.ensure(spec)
-            _log.info("started", name=name, pid=self._pid(name))
         _log.info("up", seconds=round(time.monotonic() - began, 2))
+
+    async def _start_own_processes(self) -> None:
+        """Start control and node beside the object store: they wait for it, but not for the database."""
+        if self._settings.postgres_url is None:
+            await self._database_ready.wait()
+        for name in (CONTROL, NODE):
+            await self._supervisor.ensure(build_own_spec(self._settings, name, os.environ))
+            _log.info("started", name=name, pid=self._pid(name))
 
     async def _start_service(self, service: EmbeddedService, began: float) -> None:
         await service.prepare()
         await self._supervisor.ensure(service.spec())
         await self._until_ready(service)
         await service.settle()
+        if service.name == "postgres":
+            self._database_ready.set()
         _log.info(
             "ready",
             name=service.name,
@@ -151,5 +159,5 @@ class _Up:
                 say_at = time.monotonic() + _SAY_SO_EVERY_S
 
     async def _undo(self) -> None:
-        for name in self._fresh:
+        for name in (CONTROL, NODE, *self._fresh) if self._fresh else ():
             await self._supervisor.remove(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
 from pathlib import Path
@@ -22,9 +23,12 @@ from openmwaa.services.service import ServiceBrokenError, base_variables, run_to
 from openmwaa.services.users import ServiceUser
 from openmwaa.settings import Settings
 from openmwaa.supervise import ProcessSpec, Sandbox
+from openmwaa.supervise.identity import MARKER_VARIABLE
+from openmwaa.supervise.process import kill_marked
 
 _log = structlog.get_logger()
 
+_TOOLS: Final = "postgres-tools"
 _MAJOR: Final = "18"
 _STOP_GRACE_S: Final = 30.0
 _INITDB_TIMEOUT_S: Final = 120.0
@@ -129,12 +133,16 @@ class Postgres:
             raise ServiceBrokenError(
                 f"user number {maker.uid} has no name in /etc/passwd, which PostgreSQL needs to make a database"
             )
-        draft = self._settings.layout.services / ".postgres.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        maker.make_folder(draft)
+        # The tools of a killed starter may still be at work: they are ended, and never share a folder with ours.
+        marker = f"{self._settings.layout.up_processes}:{_TOOLS}:"
+        await kill_marked(marker)
+        for left in self._settings.layout.services.glob(".postgres-*.draft"):
+            shutil.rmtree(left, ignore_errors=True)
+        nonce = secrets.token_hex(4)
+        draft = maker.make_folder(self._settings.layout.services / f".postgres-{nonce}.draft")
         data, password_file = draft / "data", draft / "password"
         maker.write(password_file, password)
-        variables = base_variables(draft)
+        variables = base_variables(draft) | {MARKER_VARIABLE: marker + nonce}
         await self._must_run(
             (
                 *(self._bin / "initdb", "-D", data, "-U", POSTGRES_USER, "-A", "scram-sha-256"),

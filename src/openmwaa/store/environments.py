@@ -178,8 +178,9 @@ class EnvironmentRepository:
             )
             cursor = await connection.execute(
                 "UPDATE environments SET spec = %s, generation = generation + 1, last_update = %s,"
-                " roll = CASE WHEN %s THEN roll ELSE generation + 1 END, rolling_back = false, last_change_failed = false, checkpoints = '{}', attempts = 0,"
-                " last_error = NULL, next_attempt_at = now() WHERE id = %s RETURNING *",
+                " roll = CASE WHEN %s THEN roll ELSE generation + 1 END, rolling_back = false,"
+                " last_change_failed = false, checkpoints = '{}', attempts = 0, last_error = NULL,"
+                " next_attempt_at = now() WHERE id = %s RETURNING *",
                 (Jsonb(spec.to_json()), Jsonb(from_last_update(update)), bool(fields), record.id),
             )
             changed = to_record(await _fetch_one(cursor))

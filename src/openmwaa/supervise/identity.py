@@ -11,7 +11,8 @@ from pathlib import Path
 MARKER_VARIABLE = "OPENMWAA_PROCESS"
 """Variable that every process of an instance carries; its value is unique to the instance."""
 
-_START_TICKS = 22 - 4  # field 22 of /proc/<pid>/stat, where `fields[0]` is field 4
+_PARENT = 4 - 4  # field 4 of /proc/<pid>/stat, where `fields[0]` is field 4
+_START_TICKS = 22 - 4
 _ZOMBIE_STATES = frozenset("ZX")
 
 
@@ -33,17 +34,23 @@ class ProcessIdentity:
         return identity_of(self.pid) == self
 
 
+@dataclass(frozen=True)
+class Running:
+    """A process as a look at /proc shows it.
+
+    Attributes:
+        marker: Value of `OPENMWAA_PROCESS` that it carries, or that the nearest of its
+            ancestors carries which has one; empty if there is none.
+    """
+
+    identity: ProcessIdentity
+    marker: str
+
+
 def identity_of(pid: int) -> ProcessIdentity | None:
     """Return the identity of a running process; None if there is none or it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name is in parentheses and may contain anything, also parentheses.
-    state, *fields = stat.rpartition(")")[2].split()
-    if state in _ZOMBIE_STATES:
-        return None
-    return ProcessIdentity(pid, int(fields[_START_TICKS]), boot_id())
+    fields = _stat(pid)
+    return ProcessIdentity(pid, int(fields[_START_TICKS]), boot_id()) if fields else None
 
 
 @cache
@@ -52,22 +59,75 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def marked(prefix: str) -> Iterator[int]:
-    """Yield the pids of processes whose marker starts with `prefix`, our own process left out."""
-    own = os.getpid()
+def running() -> list[Running]:
+    """Return every process that runs, our own left out.
+
+    A program may be started with variables of its own choice (Airflow's BashOperator can do
+    that), so the marker is looked for among the ancestors too.
+    """
+    parents: dict[int, int] = {}
+    markers: dict[int, str] = {}
+    found: dict[int, ProcessIdentity] = {}
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != own and carries(int(entry.name), prefix):
-            yield int(entry.name)
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        # The identity first: if the pid changes hands in between, the identity is the one that is gone.
+        fields = _stat(pid)
+        if fields is None:
+            continue
+        found[pid] = ProcessIdentity(pid, int(fields[_START_TICKS]), boot_id())
+        parents[pid] = int(fields[_PARENT])
+        if marker := _marker(pid):
+            markers[pid] = marker
+
+    def nearest(pid: int) -> str:
+        while pid and pid not in markers:
+            pid = parents.get(pid, 0)
+        return markers.get(pid, "")
+
+    own = os.getpid()
+    return [Running(identity, nearest(pid)) for pid, identity in found.items() if pid != own]
+
+
+def marked(prefix: str) -> Iterator[int]:
+    """Yield the pids of processes whose marker, own or inherited, starts with `prefix`."""
+    return (one.identity.pid for one in running() if one.marker.startswith(prefix))
 
 
 def carries(pid: int, prefix: str) -> bool:
-    """Return whether a process's marker starts with `prefix`.
+    """Return whether a process itself has a marker that starts with `prefix`.
 
     Reads its environment as it was when it last called `exec`; forks inherit it.
     """
+    marker = _marker(pid)
+    return bool(marker) and marker.startswith(prefix)
+
+
+def user_of(pid: int) -> int | None:
+    """Return the real user of a process; None if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("Uid:")), None)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the fourth on; None if it does not run."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name is in parentheses and may contain anything, also parentheses.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in _ZOMBIE_STATES else fields
+
+
+def _marker(pid: int) -> str:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False  # gone, or another user's
-    wanted = f"{MARKER_VARIABLE}={prefix}".encode()
-    return environment.startswith(wanted) or b"\0" + wanted in environment
+        return ""  # gone, or another user's
+    _, found, rest = (b"\0" + environment).partition(f"\0{MARKER_VARIABLE}=".encode())
+    return rest.partition(b"\0")[0].decode(errors="replace") if found else ""

@@ -10,7 +10,7 @@ import os
 import sys
 
 CLONE_NEWNS = 0x00020000
-MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 0x1000, 0x2000, 0x4000, 0x40000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MS_NOSUID, MS_NODEV = 0x2, 0x4
 PR_SET_NO_NEW_PRIVS = 38
 UMASK = 0o027
@@ -31,9 +31,14 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     checked(libc.mount(*arguments), f"mount {target}")
 
 
-def bind(source: str, target: str) -> None:
-    """Show `source` at `target` too, which exists."""
-    mount(source, target, "", MS_BIND | MS_REC)
+def hold(path: str) -> str:
+    """Return a name for what is at `path` now that stays good when the path is covered."""
+    return f"/proc/self/fd/{os.open(path, os.O_PATH)}"
+
+
+def bind(held: str, target: str) -> None:
+    """Show what is held at `target` too, which exists."""
+    mount(held, target, "", MS_BIND | MS_REC)
 
 
 def make_place(target: str, *, folder: bool) -> None:
@@ -43,44 +48,41 @@ def make_place(target: str, *, folder: bool) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
-def cover(target: str, source: str | None, keep: list[str], stage: str) -> None:
-    """Hide `target`, but not what is in `keep` below it."""
-    kept = [path for path in keep if path.startswith(target.rstrip("/") + "/")]
-    mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m")
-    for number, path in enumerate(kept):
-        place = f"{stage}/{number}"
-        make_place(place, folder=os.path.isdir(path))
-        bind(path, place)
-    if source is None:
-        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m")
-        for number, path in enumerate(kept):
-            make_place(path, folder=os.path.isdir(f"{stage}/{number}"))
-            mount(f"{stage}/{number}", path, "", MS_MOVE)
+def mount_empty(target: str) -> None:
+    """Cover a folder with an empty one."""
+    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
+
+
+def cover(target: str, held_source: str | None, held: dict[str, str]) -> None:
+    """Hide `target`, but not what is held below it."""
+    if held_source is None:
+        mount_empty(target)
     else:
-        # The places for what is kept are made in the source: empty folders beside its own content.
-        for number, path in enumerate(kept):
-            inside = source + path[len(target.rstrip("/")) :]
-            make_place(inside, folder=os.path.isdir(f"{stage}/{number}"))
-        bind(source, target)
-        for number, path in enumerate(kept):
-            mount(f"{stage}/{number}", path, "", MS_MOVE)
-    checked(libc.umount2(stage.encode(), 2), f"umount {stage}")  # MNT_DETACH
+        bind(held_source, target)
+    for path, kept in held.items():
+        if path.startswith(target.rstrip("/") + "/"):
+            make_place(path, folder=os.path.isdir(kept))
+            bind(kept, path)
 
 
-def add_entry(target: str, source: str, stage: str) -> None:
-    """Show `source` at `target`, which does not exist, by rebuilding the folder around it."""
-    parent, name = os.path.split(target)
-    mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    for entry in os.scandir(parent):
-        place = f"{stage}/{entry.name}"
-        if entry.is_symlink():
-            os.symlink(os.readlink(entry.path), place)
+def add_entry(target: str, held_source: str) -> None:
+    """Show something at `target`, which does not exist, by rebuilding the folder around it."""
+    parent = os.path.dirname(target)
+    entries = [
+        (entry.path, os.readlink(entry.path), None)
+        if entry.is_symlink()
+        else (entry.path, "", hold(entry.path))
+        for entry in os.scandir(parent)
+    ]
+    mount_empty(parent)
+    for path, link, kept in entries:
+        if kept is None:
+            os.symlink(link, path)
         else:
-            make_place(place, folder=entry.is_dir())
-            bind(entry.path, place)
-    make_place(f"{stage}/{name}", folder=os.path.isdir(source))
-    bind(source, f"{stage}/{name}")
-    mount(stage, parent, "", MS_MOVE)
+            make_place(path, folder=os.path.isdir(kept))
+            bind(kept, path)
+    make_place(target, folder=os.path.isdir(held_source))
+    bind(held_source, target)
 
 
 def enter_namespace() -> None:
@@ -97,17 +99,18 @@ def main() -> None:
     sandbox = json.loads(sys.argv[1])
     mounts = sandbox["mounts"]
     if mounts:
-        stage = mounts["stage"]
         enter_namespace()
-        sources = [source for source, _target in mounts["binds"]]
-        keep = [*mounts["keep"], *sources]
-        for one in mounts["covers"]:
-            cover(one["target"], one["source"], keep, stage)
-        for source, target in mounts["binds"]:
+        # Held before anything is covered; closed by `exec`.
+        held = {path: hold(path) for path in mounts["keep"]}
+        covers = [(one["target"], one["source"] and hold(one["source"])) for one in mounts["covers"]]
+        binds = [(hold(source), target) for source, target in mounts["binds"]]
+        for target, held_source in covers:
+            cover(target, held_source, held)
+        for held_source, target in binds:
             if os.path.exists(target):
-                bind(source, target)
+                bind(held_source, target)
             else:
-                add_entry(target, source, stage)
+                add_entry(target, held_source)
     os.setgroups([])
     os.setresgid(sandbox["gid"], sandbox["gid"], sandbox["gid"])
     os.setresuid(sandbox["uid"], sandbox["uid"], sandbox["uid"])

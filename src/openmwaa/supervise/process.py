@@ -10,16 +10,28 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
-from openmwaa.supervise.identity import MARKER_VARIABLE, ProcessIdentity, carries, identity_of, marked
+import structlog
+
+from openmwaa.supervise.identity import (
+    MARKER_VARIABLE,
+    ProcessIdentity,
+    identity_of,
+    marked,
+    running,
+    user_of,
+)
 from openmwaa.supervise.spec import ProcessSpec
 from openmwaa.supervise.table import ProcessRecord, ProcessTable
 
-_KILL_WITHIN_S = 10.0
-_POLL_S = 0.05
+_log = structlog.get_logger()
+
+_KILL_WITHIN_S: Final = 10.0
+_POLL_S: Final = 0.05
 
 _LET_GO: list[subprocess.Popen[bytes]] = []
 """Children that run on without us. Kept, because Popen warns of one that is collected while it runs."""
@@ -52,38 +64,43 @@ class ManagedProcess:
         self._child = child
 
     @classmethod
-    def start(cls, spec: ProcessSpec, table: ProcessTable, *, restarts: int = 0) -> ManagedProcess:
+    def start(
+        cls, spec: ProcessSpec, table: ProcessTable, *, restarts: int = 0, last_exit: str | None = None
+    ) -> ManagedProcess:
         """Record and start a process in a session of its own.
 
+        If we are killed between the two, its marker in the record still finds it.
+
         Raises:
-            OSError: The program cannot be started.
+            OSError: The program cannot be started; nothing runs.
         """
-        nonce = secrets.token_hex(6)
-        marker = f"{table.marker_prefix(spec.name)}:{nonce}"
-        record = ProcessRecord(spec.name, marker, spec.identity_hash, None, datetime.now(UTC), restarts)
+        marker = f"{table.marker_prefix(spec.name)}:{secrets.token_hex(6)}"
+        record = ProcessRecord(
+            name=spec.name,
+            marker=marker,
+            spec_hash=spec.identity_hash,
+            identity=None,
+            started_at=datetime.now(UTC),
+            restarts=restarts,
+            last_exit=last_exit,
+            stop_signal=spec.stop_signal,
+            stop_grace_s=spec.stop_grace_s,
+        )
         table.write(record)
-        # SPT_NOENV: process titles must not overwrite the environment, where the marker is.
-        environment = {MARKER_VARIABLE: marker, "SPT_NOENV": "1", **spec.env}
-        argv = spec.sandbox.command(spec.argv, spec.cwd) if spec.sandbox else spec.argv
-        spec.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = os.open(spec.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        child = _spawn(spec, marker)
         try:
-            child = subprocess.Popen(
-                argv,
-                env=environment,
-                cwd=None if spec.sandbox else spec.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
-        pidfd = os.pidfd_open(child.pid)
+            pidfd = os.pidfd_open(child.pid)
+        except OSError:
+            child.kill()
+            child.wait()
+            raise
         identity = identity_of(child.pid)
         if identity is not None:
             record = replace(record, identity=identity)
-            table.write(record)
+            try:
+                table.write(record)
+            except OSError as error:  # a full disk; to fail here would mean a second copy
+                _log.warning("identity_not_recorded", name=spec.name, error=error.strerror)
         return cls(record, pidfd, child)
 
     @classmethod
@@ -111,7 +128,11 @@ class ManagedProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the main process runs."""
-        return not select.select([self._pidfd], [], [], 0)[0]
+        if self._pidfd < 0:
+            return False
+        ended = select.poll()  # not select(): that knows only the first 1024 descriptors
+        ended.register(self._pidfd, select.POLLIN)
+        return not ended.poll(0)
 
     def send(self, number: int) -> None:
         """Signal the main process only; does nothing if it has ended."""
@@ -120,18 +141,7 @@ class ManagedProcess:
 
     async def wait(self) -> ExitReport:
         """Wait until the main process has ended."""
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-
-        def on_readable() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        loop.add_reader(self._pidfd, on_readable)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(self._pidfd)
+        await wait_for_end(self._pidfd)
         return self._reap()
 
     async def stop(self, number: int, grace_s: float) -> ExitReport:
@@ -141,12 +151,21 @@ class ManagedProcess:
             number: Signal to ask with.
 
             grace_s: How long it may take before it is killed.
+
+        Raises:
+            StillAliveError: Something is stuck in the kernel.
         """
         self.send(number)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.wait(), grace_s)
-        await kill_marked(self.record.marker)
-        return self._reap()
+        for patience_s in (grace_s, _KILL_WITHIN_S):
+            try:
+                report = await asyncio.wait_for(self.wait(), patience_s)
+            except TimeoutError:
+                # By descriptor: it may have written over the place where the marker was.
+                self.send(signal.SIGKILL)
+            else:
+                await kill_marked(self.record.marker)
+                return report
+        raise StillAliveError(f"{self.record.name} (pid {self.pid}) cannot be killed")
 
     def close(self) -> None:
         """Give the descriptor back. The process runs on."""
@@ -164,13 +183,24 @@ class ManagedProcess:
         return ExitReport(self._child.returncode)
 
 
-async def kill_marked(prefix: str, *, spare: Callable[[int], bool] | None = None) -> int:
-    """Kill every process whose marker begins so, again and again until none is left.
+async def wait_for_end(pidfd: int) -> None:
+    """Wait until the process that a descriptor means has ended. One waiter per descriptor."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
 
-    Args:
-        prefix: Of a marker.
+    def on_readable() -> None:
+        if not ended.done():
+            ended.set_result(None)
 
-        spare: Pids for which it is true are left alone.
+    loop.add_reader(pidfd, on_readable)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(pidfd)
+
+
+async def kill_marked(prefix: str) -> int:
+    """Kill every process whose marker, own or inherited, begins so, until none is left.
 
     Returns:
         How many were killed.
@@ -178,28 +208,40 @@ async def kill_marked(prefix: str, *, spare: Callable[[int], bool] | None = None
     Raises:
         StillAliveError: Some are left after ten seconds, stuck in the kernel.
     """
-    killed = 0
+    return await _kill_all(
+        lambda: [one.identity for one in running() if one.marker.startswith(prefix)], prefix
+    )
+
+
+async def kill_user(uid: int) -> int:
+    """Kill every process of a Linux user, until none is left; returns and raises like `kill_marked`.
+
+    For users that exist for one purpose only: it finds also what removed its marker.
+    """
+    return await _kill_all(
+        lambda: [one.identity for one in running() if user_of(one.identity.pid) == uid], f"user {uid}"
+    )
+
+
+async def _kill_all(find: Callable[[], Iterable[ProcessIdentity]], what: str) -> int:
+    killed: set[ProcessIdentity] = set()
     deadline = time.monotonic() + _KILL_WITHIN_S
-    while True:
-        left = await asyncio.to_thread(lambda: [pid for pid in marked(prefix) if not (spare and spare(pid))])
-        left = [pid for pid in left if identity_of(pid)]
-        if not left:
-            return killed
+    while left := await asyncio.to_thread(lambda: list(find())):
         if time.monotonic() > deadline:
-            raise StillAliveError(f"{len(left)} processes of {prefix} cannot be killed")
-        for pid in left:
-            killed += _kill(pid, prefix)
+            raise StillAliveError(f"{len(left)} processes of {what} cannot be killed")
+        killed.update(identity for identity in left if _kill(identity))
         await asyncio.sleep(_POLL_S)
+    return len(killed)
 
 
-def _kill(pid: int, prefix: str) -> bool:
-    """Kill a process if it still carries the marker now that a descriptor holds on to it."""
+def _kill(identity: ProcessIdentity) -> bool:
+    """Kill a process if it is still the one that was meant now that a descriptor holds on to it."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return False
     try:
-        if not carries(pid, prefix):
+        if not identity.is_alive:
             return False
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
@@ -209,10 +251,30 @@ def _kill(pid: int, prefix: str) -> bool:
     return True
 
 
+def _spawn(spec: ProcessSpec, marker: str) -> subprocess.Popen[bytes]:
+    # SPT_NOENV: process titles must not overwrite the environment, where the marker is.
+    environment = {"SPT_NOENV": "1", **spec.env, MARKER_VARIABLE: marker}
+    spec.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = os.open(spec.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    try:
+        return subprocess.Popen(
+            spec.sandbox.command(spec.argv, spec.cwd) if spec.sandbox else spec.argv,
+            env=environment,
+            cwd=None if spec.sandbox else spec.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
 def _find_leader(marker: str) -> ProcessIdentity | None:
-    """Return the process that was started under a marker: the leader of its session."""
+    """Return the process that was started under a marker: of the leaders of sessions, the oldest."""
+    leaders = []
     for pid in marked(marker):
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == pid:
-                return identity_of(pid)
-    return None
+            if os.getsid(pid) == pid and (identity := identity_of(pid)):
+                leaders.append(identity)
+    return min(leaders, key=lambda identity: identity.start_ticks, default=None)

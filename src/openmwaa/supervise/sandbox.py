@@ -26,8 +26,6 @@ class Mounts:
     """A mount namespace of its own for the process and what it starts.
 
     Attributes:
-        stage: An empty folder to build in; on the host it stays empty.
-
         covers: Folders to hide.
 
         keep: Paths that stay visible although a cover hides a folder above them.
@@ -36,7 +34,6 @@ class Mounts:
             is made in the namespace only; nothing changes on the host.
     """
 
-    stage: str
     covers: tuple[Cover, ...] = ()
     keep: tuple[str, ...] = ()
     binds: tuple[tuple[str, str], ...] = ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
+import signal
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from openmwaa.kit.files import write_atomically
 from openmwaa.supervise.identity import ProcessIdentity
 
-_NAME = re.compile(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class ProcessRecord:
         identity: None: about to start, or the starter died before it could say.
 
         restarts: Unexpected ends since it was first started with this hash.
+
+        stop_signal: As in the `ProcessSpec`: whoever stops it may not know that any more.
+
+        stop_grace_s: Likewise.
     """
 
     name: str
@@ -36,13 +42,16 @@ class ProcessRecord:
     started_at: datetime
     restarts: int = 0
     last_exit: str | None = None
+    stop_signal: int = signal.SIGTERM
+    stop_grace_s: float = 10.0
 
     def to_json(self) -> str:
         return json.dumps({**dataclasses.asdict(self), "started_at": self.started_at.isoformat()})
 
     @classmethod
     def from_json(cls, text: str) -> ProcessRecord:
-        data = json.loads(text)
+        known = {field.name for field in dataclasses.fields(cls)}
+        data = {name: value for name, value in json.loads(text).items() if name in known}
         identity = data["identity"]
         return cls(
             **{
@@ -87,13 +96,18 @@ class ProcessTable:
         """Remove a record; does nothing if there is none."""
         self._path(name).unlink(missing_ok=True)
 
-    def list(self) -> list[ProcessRecord]:
-        """Return all records, by name."""
-        paths = sorted(self.folder.rglob("*.json"))
+    def forget_group(self, group: str) -> None:
+        """Remove every record whose name begins with `<group>/`."""
+        shutil.rmtree(self._path(group).with_suffix(""), ignore_errors=True)
+
+    def list(self, group: str = "") -> list[ProcessRecord]:
+        """Return the records by name: all, or those whose name begins with `<group>/`."""
+        folder = self._path(group).with_suffix("") if group else self.folder
+        paths = sorted(folder.rglob("*.json"))
         found = [self.read(str(path.relative_to(self.folder))[: -len(".json")]) for path in paths]
         return [record for record in found if record is not None]
 
     def _path(self, name: str) -> Path:
-        if not _NAME.match(name) or ".." in name.split("/"):
+        if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of a process")
         return self.folder / f"{name}.json"

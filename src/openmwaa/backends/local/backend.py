@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +13,7 @@ import httpx
 from openmwaa.backends.base import CommandResult, DagsSeen, Observed, ReplicaSeen
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.isolation import Isolation
-from openmwaa.backends.local.plug_in import plug_in_path
+from openmwaa.backends.local.plug_in import plug_in_path, publish_plug_in
 from openmwaa.environments.manifest import Kind, Manifest, Placement
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.settings import Settings
@@ -62,6 +63,8 @@ class LocalBackend:
 
     async def prepare(self, manifest: Manifest) -> None:
         """Make folders, user, broker and the first DAG snapshot."""
+        # Ours, not the agent's: after an upgrade the agent may still run the release before.
+        await asyncio.to_thread(publish_plug_in, self._settings.layout)
         path = f"/environments/{manifest.environment_id}/prepare"
         await self._call("POST", path, json=manifest.to_json(), timeout_s=_PREPARE_TIMEOUT_S)
 

@@ -51,7 +51,7 @@ async def run_command(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdin and process.stdout and process.stderr  # noqa: S101 - all are pipes
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - all are pipes
     timed_out = False
     output = asyncio.gather(_read(process.stdout), _read(process.stderr))
     try:

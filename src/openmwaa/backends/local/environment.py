@@ -22,7 +22,7 @@ from openmwaa.backends.base import DagsSeen, Observed, ReplicaSeen
 from openmwaa.backends.local import broker
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.isolation import Isolation
-from openmwaa.backends.local.plug_in import plug_in_path, publish_plug_in
+from openmwaa.backends.local.plug_in import publish_plug_in
 from openmwaa.backends.local.probes import Prober
 from openmwaa.backends.local.replicas import Replica, base_variables, kind_and_index, replicas_of
 from openmwaa.environments.manifest import Kind, Manifest
@@ -106,7 +106,7 @@ class LocalEnvironment:
         """
         isolation, folders = self._host.isolation, self.folders
         uid, gid = isolation.user(manifest.ordinal)
-        publish_plug_in(self._host.settings.layout)
+        await asyncio.to_thread(publish_plug_in, self._host.settings.layout)
         folders.make(uid=uid, gid=gid, dags_target=str(isolation.dags_target(folders)))
         isolation.write_host_files(folders, manifest.ordinal)
         if self._host.settings.redis_url is not None:
@@ -156,7 +156,7 @@ class LocalEnvironment:
     def sandbox(self, manifest: Manifest) -> Sandbox | None:
         """Return the sandbox of this environment's processes."""
         layout = self._host.settings.layout
-        programs = (layout.runtimes, plug_in_path(layout), broker.valkey_binary())
+        programs = (layout.runtimes, layout.plug_in, broker.valkey_binary())
         return self._host.isolation.sandbox(self.folders, manifest.ordinal, programs=programs)
 
     def variables(self, manifest: Manifest, replica: Replica | None = None) -> dict[str, str]:

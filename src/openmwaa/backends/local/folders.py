@@ -74,7 +74,8 @@ class EnvironmentFolders:
         self.logs.mkdir(mode=0o700, exist_ok=True)
         self.host_files.mkdir(mode=0o755, exist_ok=True)
         _own(self.mirror, os.geteuid(), gid, 0o750)
-        _own(self.temporary, uid, gid, 0o700)
+        # Ours and sticky, like /tmp itself: places that we mount on inside cannot be replaced by links.
+        _own(self.temporary, os.geteuid(), os.getegid(), 0o1777)
         _own(self.airflow_home, uid, gid, 0o700)
         for name in ("run", "logs", "plugins"):
             _own(self.airflow_home / name, uid, gid, 0o750)

@@ -101,7 +101,6 @@ class Isolation:
             uid,
             gid,
             Mounts(
-                stage=str(self._stage()),
                 covers=tuple(covers),
                 keep=needed,
                 binds=(
@@ -132,11 +131,6 @@ class Isolation:
             if not path.exists() or path.read_text() != text:
                 path.write_text(text)
                 path.chmod(0o644)
-
-    def _stage(self) -> Path:
-        stage = self.settings.layout.run / "stage"
-        stage.mkdir(mode=0o700, exist_ok=True)
-        return stage
 
 
 def _closed_folders(paths: tuple[str, ...]) -> list[Path]:

@@ -1,0 +1,140 @@
+"""Manifests, compared whole with what was reviewed once.
+
+After a wanted change: `OPENMWAA_WRITE_SNAPSHOTS=1 pytest tests/unit/airflow`, then read the diff.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from openmwaa.airflow.components import Surroundings, build_manifest
+from openmwaa.airflow.secrets import (
+    DATABASE_PASSWORD,
+    TASK_TOKEN_SECRET,
+    WEB_SECRET_KEY_2,
+    WEB_SECRET_KEY_3,
+    database_variables,
+    new_secrets,
+)
+from openmwaa.airflow.versions import VERSIONS
+from openmwaa.environments.manifest import Component, Kind, Manifest, Placement
+from openmwaa.environments.spec import EnvironmentSpec, LogSetting, default_logging
+from openmwaa.kit.secret import Secret
+from tests.support.specs import a_spec
+from tests.unit.airflow.test_options import PLACEMENT
+
+SNAPSHOTS = Path(__file__).parent / "manifests"
+NAMES = sorted({*new_secrets(), *database_variables(Secret("postgresql://x")), "AWS_SECRET_ACCESS_KEY"})
+
+
+def manifest_of(spec: EnvironmentSpec, placement: Placement = PLACEMENT) -> Manifest:
+    return build_manifest(
+        spec,
+        environment_id="abcdefghijkl",
+        ordinal=1,
+        runtime=f"{spec.airflow_version}-0123456789ab",
+        placement=placement,
+        secrets={name: f"sealed {name}" for name in NAMES},
+        surroundings=Surroundings(
+            web_url="https://127.34.46.1:8750",
+            gateway_public_key="-----BEGIN PUBLIC KEY-----\n…\n-----END PUBLIC KEY-----\n",
+            s3_endpoint_url="http://127.0.0.1:8752",
+            region="us-east-1",
+            account_id="000000000000",
+        ),
+    )
+
+
+def component(manifest: Manifest, kind: Kind) -> Component:
+    return next(one for one in manifest.components if one.kind is kind)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_manifest_is_the_reviewed_one(version: str) -> None:
+    made = manifest_of(
+        a_spec(airflow_version=version, environment_class="mw1.small", schedulers=2, min_webservers=2)
+    )
+    text = json.dumps(made.to_json(), indent=2, sort_keys=True, default=str) + "\n"
+    snapshot = SNAPSHOTS / f"{version}.json"
+    if os.environ.get("OPENMWAA_WRITE_SNAPSHOTS"):
+        snapshot.write_text(text)
+    assert text == snapshot.read_text()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_survives_json(version: str) -> None:
+    made = manifest_of(a_spec(airflow_version=version))
+    assert Manifest.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_component_gets_only_its_secrets(version: str) -> None:
+    made = manifest_of(a_spec(airflow_version=version))
+    assert DATABASE_PASSWORD not in made.secrets
+    assert not {WEB_SECRET_KEY_2, WEB_SECRET_KEY_3, TASK_TOKEN_SECRET} & made.secrets.keys()
+    for kind in (Kind.WORKER, Kind.TRIGGERER, Kind.DAG_PROCESSOR):
+        assert component(made, kind).secrets == {}
+    web = component(made, Kind.WEBSERVER).secrets.keys()
+    scheduler = component(made, Kind.SCHEDULER).secrets.keys()
+    if version.startswith("2."):
+        assert (set(web), set(scheduler)) == ({WEB_SECRET_KEY_2}, set())
+    else:
+        assert (set(web), set(scheduler)) == ({WEB_SECRET_KEY_3, TASK_TOKEN_SECRET}, {TASK_TOKEN_SECRET})
+
+
+def test_no_component_is_told_to_skip_byte_code() -> None:
+    made = manifest_of(a_spec())
+    assert "PYTHONDONTWRITEBYTECODE" not in made.variables
+
+
+def test_log_levels_follow_the_logging_configuration() -> None:
+    logging = {
+        **default_logging(),
+        "WorkerLogs": LogSetting(enabled=True, level="ERROR"),
+        "TaskLogs": LogSetting(enabled=True, level="DEBUG"),
+    }
+    made = manifest_of(a_spec(logging=logging))
+    worker = component(made, Kind.WORKER).variables
+    assert worker["AIRFLOW__LOGGING__LOGGING_LEVEL"] == "DEBUG"
+    assert worker["AIRFLOW__LOGGING__CELERY_LOGGING_LEVEL"] == "ERROR"
+    assert component(made, Kind.SCHEDULER).variables["AIRFLOW__LOGGING__LOGGING_LEVEL"] == "WARNING"
+
+
+def test_a_level_chosen_as_an_option_wins() -> None:
+    made = manifest_of(a_spec(airflow_configuration_options={"logging.logging_level": "DEBUG"}))
+    assert made.variables["AIRFLOW__LOGGING__LOGGING_LEVEL"] == "DEBUG"
+    assert "AIRFLOW__LOGGING__LOGGING_LEVEL" not in component(made, Kind.SCHEDULER).variables
+
+
+def test_the_triggerer_can_be_switched_off() -> None:
+    made = manifest_of(a_spec(airflow_configuration_options={"mwaa.triggerer_enabled": "False"}))
+    assert Kind.TRIGGERER not in {one.kind for one in made.components}
+
+
+def test_scaling_replaces_nothing_and_an_option_replaces_everything() -> None:
+    spec = a_spec(environment_class="mw1.small", max_workers=3)
+    before = manifest_of(spec)
+    more = manifest_of(dataclasses.replace(spec, min_workers=3))
+    other = manifest_of(dataclasses.replace(spec, airflow_configuration_options={"core.parallelism": "3"}))
+    for kind in Kind:
+        hash_before = before.component_hash(component(before, kind))
+        assert more.component_hash(component(more, kind)) == hash_before
+        assert other.component_hash(component(other, kind)) != hash_before
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"), [("dags", "dags/"), ("dags/", "dags/"), ("/a/b/", "a/b/"), ("/", "")]
+)
+def test_the_dag_path_becomes_a_prefix(path: str, prefix: str) -> None:
+    assert manifest_of(a_spec(dag_s3_path=path)).dags.prefix == prefix
+
+
+def test_only_a_shared_broker_needs_a_key_prefix() -> None:
+    assert "OPENMWAA_BROKER_KEY_PREFIX" not in manifest_of(a_spec()).variables
+    shared = dataclasses.replace(PLACEMENT, broker_url="redis://broker:6379/0")
+    assert manifest_of(a_spec(), shared).variables["OPENMWAA_BROKER_KEY_PREFIX"] == "abcdefghijkl:"
