@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench locks browser format clean
+.PHONY: help setup demo test thorough check bench locks browser format clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: setup ## Start the service, create an environment, run the ETL example on 
 
 test: setup browser ## Run every test against the real services and real Airflow
 	@$(BIN)/pytest $(T)
+
+thorough: setup browser ## Also the tests that take long: faults on every version, Airflow without the service
+	@$(BIN)/pytest -m "" $(T)
 
 check: setup ## Lint, types, import layers
 	$(BIN)/ruff check .

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.dags import HELLO, SLOW
-from tests.support.service import Service
+from tests.support.dags import HELLO, SLOW, TALKATIVE
+from tests.support.service import KEPT_HOME, Service
 
 VERSIONS = ("2.11.2", "3.0.6", "3.3.1")
 
@@ -32,13 +32,17 @@ def environments(service: Service) -> Iterator[dict[str, Environment]]:
     made = {}
     for version in VERSIONS:
         name = f"v{version.replace('.', '-')}"
-        bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW})
+        if KEPT_HOME and name in service.client("mwaa").list_environments()["Environments"]:
+            arn = service.environment(name)["SourceBucketArn"]
+            made[version] = Environment(name, version, arn.rpartition(":")[2])
+            continue
+        bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW, "talkative.py": TALKATIVE})
         service.create(name, bucket, AirflowVersion=version, EnvironmentClass="mw1.micro")
         made[version] = Environment(name, version, bucket)
     for environment in made.values():
         service.available(environment.name, within_s=600)
     yield made
-    for environment in made.values():
+    for environment in () if KEPT_HOME else made.values():
         service.delete(environment.name)
 
 

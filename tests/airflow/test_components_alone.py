@@ -34,12 +34,9 @@ from tests.support.eventually import eventually
 from tests.support.service import a_home
 from tests.support.specs import a_spec
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
 PORT = int(os.environ.get("OPENMWAA_TEST_ALONE_PORT", "23101"))
-thorough = pytest.mark.skipif(
-    not os.environ.get("OPENMWAA_THOROUGH"), reason="minutes long; set OPENMWAA_THOROUGH=1"
-)
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +286,6 @@ def test_a_log_is_readable_while_the_task_runs_and_after_its_worker_is_gone(
     eventually(environment.is_ready, within_s=90, what="worker back")
 
 
-@thorough
 def test_a_dead_workers_task_is_found_within_a_minute_and_retried(environment: bare.Environment) -> None:
     """One Airflow retry, and the run succeeds."""
     run_id = trigger(environment, "slow")
@@ -307,14 +303,13 @@ def test_a_dead_workers_task_is_found_within_a_minute_and_retried(environment: b
     assert task(environment, "slow", run_id, "wait")["try_number"] == 2
 
 
-@thorough
 def test_tasks_outlive_every_other_component(environment: bare.Environment) -> None:
-    """Web server, scheduler, DAG processor and triggerer are killed in turn; the first try succeeds."""
+    """Web server, scheduler, DAG processor and triggerer are killed one after the other; the first try succeeds."""
     run_id = trigger(environment, "slow")
     eventually(lambda: "second 3" in log(environment, "slow", run_id, "wait"), within_s=90, what="task runs")
     for kind in (Kind.WEBSERVER, Kind.SCHEDULER, Kind.DAG_PROCESSOR, Kind.TRIGGERER):
         environment.kill(f"{kind}-0")
         environment.start(kind)
-    eventually(environment.is_ready, within_s=120, what="all back")
+        eventually(environment.is_ready, within_s=120, what=f"{kind} back")
     assert state_at_end(environment, "slow", run_id, within_s=150) == "success"
     assert task(environment, "slow", run_id, "wait")["try_number"] == 1

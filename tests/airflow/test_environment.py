@@ -107,17 +107,17 @@ def test_a_new_file_is_parsed_within_ten_seconds_and_a_deleted_one_disappears(
 
 def test_a_running_tasks_log_can_be_read(service: Service, environment: Environment) -> None:
     """The log is readable while the task runs, and what it printed so far is in it."""
-    wait_for_dag(service, environment.name, "slow")
-    run_id = trigger(service, environment.name, "slow")
-    path = f"/dags/slow/dagRuns/{run_id}/taskInstances/wait/logs/1"
+    wait_for_dag(service, environment.name, "talkative")
+    run_id = trigger(service, environment.name, "talkative")
+    path = f"/dags/talkative/dagRuns/{run_id}/taskInstances/wait/logs/1"
 
     def live_log() -> bool:
         answer = service.rest(environment.name, "GET", path, query={"full_content": True})
         return "second 3" in json.dumps(answer)
 
     eventually(live_log, within_s=60, errors=(ClientError,), what="live log")
-    assert state_of(service, environment.name, "slow", run_id) == "running"
-    assert wait_for_run(service, environment.name, "slow", run_id) == "success"
+    assert state_of(service, environment.name, "talkative", run_id) == "running"
+    assert wait_for_run(service, environment.name, "talkative", run_id) == "success"
 
 
 def test_unknown_environments_give_mwaas_404(service: Service) -> None:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from tests.support.gateway_stack import GatewayStack, gateway_stack
 
 PORT_BASE = 25200
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SIGN_IN = "/aws_mwaa/aws-console-sso"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: tools/install_browser.sh")
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +21,6 @@ def stack() -> Iterator[GatewayStack]:
         {"two": ("2.11.2", True, 1), "three": ("3.3.1", True, 1), "fresh": ("3.3.1", False, 0)},
     ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    profile = tempfile.mkdtemp(prefix="openmwaa-chromium-")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, args=FLAGS, headless=True, ignore_https_errors=True
-        )
-        yield context
-        context.close()
-    shutil.rmtree(profile, ignore_errors=True)
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ UPDATE: list[tuple[str, dict[str, Any], str]] = [
     ("start-up script", {"StartupScriptS3Path": "startup.sh"}, "StartupScriptS3Path"),
     ("teams", {"Teams": {"Remove": ["data"]}}, "Teams"),
     ("strategy", {"WorkerReplacementStrategy": "GENTLE"}, "enum value set: [FORCED, GRACEFUL]"),
+    ("draining", {"WorkerReplacementStrategy": "GRACEFUL"}, "use FORCED"),
     ("counts", {"MinWorkers": 20}, "MinWorkers (20) must be less than or equal to MaxWorkers (10)"),
     ("level", {"LoggingConfiguration": {"TaskLogs": {"Enabled": True, "LogLevel": "info"}}}, "logLevel"),
 ]  # fmt: skip

@@ -89,8 +89,8 @@ def test_status_update_and_failure(api: ApiServer) -> None:
     with an_error("ValidationException", 400, "Environments with UPDATING status must complete"):
         mwaa.delete_environment(Name="alpha")
     api.reconciled("alpha")
-    mwaa.update_environment(Name="alpha", WorkerReplacementStrategy="GRACEFUL")  # changes no member
-    assert api.environment("alpha")["LastUpdate"]["WorkerReplacementStrategy"] == "GRACEFUL"
+    mwaa.update_environment(Name="alpha", WorkerReplacementStrategy="FORCED")  # changes no member
+    assert api.environment("alpha")["LastUpdate"]["WorkerReplacementStrategy"] == "FORCED"
     api.reconciled("alpha")
     assert api.environment("alpha")["Status"] == "AVAILABLE"
 

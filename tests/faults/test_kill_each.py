@@ -10,12 +10,28 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.airflow.conftest import Environment, environment, environments  # noqa: F401 - fixtures
+from tests.airflow.conftest import VERSIONS, Environment, environments  # noqa: F401 - a fixture
 from tests.support.eventually import eventually
 from tests.support.runs import state_of, task_instances, trigger, wait_for_dag, wait_for_run
 from tests.support.service import Service
 
 pytestmark = pytest.mark.timeout(900)
+
+NEWEST = VERSIONS[-1]
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(version, marks=() if version == NEWEST else pytest.mark.thorough) for version in VERSIONS
+    ],
+)
+def environment(
+    request: pytest.FixtureRequest,
+    environments: dict[str, Environment],  # noqa: F811
+) -> Environment:
+    """The newest version; each in turn in the thorough run."""
+    return environments[request.param]
 
 
 def kill(pid: int) -> None:
@@ -25,7 +41,7 @@ def kill(pid: int) -> None:
 
 def test_killing_the_services_own_processes_leaves_the_task_alone(
     service: Service,
-    environment: Environment,  # noqa: F811
+    environment: Environment,
 ) -> None:
     """Control, node, PostgreSQL, SeaweedFS and Caddy are killed in turn; the task succeeds at its first try."""
     wait_for_dag(service, environment.name, "slow")
@@ -50,7 +66,7 @@ def test_killing_the_services_own_processes_leaves_the_task_alone(
 
 def test_killing_each_component_does_not_fail_the_run(
     service: Service,
-    environment: Environment,  # noqa: F811
+    environment: Environment,
 ) -> None:
     """Every Airflow component is killed in turn, the worker last; the run succeeds with at most one retry."""
     wait_for_dag(service, environment.name, "slow")
@@ -74,13 +90,13 @@ def test_killing_each_component_does_not_fail_the_run(
     assert service.environment(environment.name)["Status"] == "AVAILABLE"
 
 
-def replicas(service: Service, environment: Environment) -> dict[tuple[str, int], int]:  # noqa: F811
+def replicas(service: Service, environment: Environment) -> dict[tuple[str, int], int]:
     """Return the pid of each replica."""
     shown: dict[str, Any] = service.json("env", "show", environment.name)
     return {(one["kind"], one["index"]): one["pid"] for one in shown["replicas"] if one["running"]}
 
 
-def all_ready(service: Service, environment: Environment) -> bool:  # noqa: F811
+def all_ready(service: Service, environment: Environment) -> bool:
     """Return whether each replica is ready."""
     shown: dict[str, Any] = service.json("env", "show", environment.name)
     return bool(shown["replicas"]) and all(one["ready"] for one in shown["replicas"])

@@ -21,7 +21,7 @@ from openmwaa.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.service import a_home
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
 VERSION = "2.11.2"
 LOCKS = {VERSION: VERSIONS[VERSION].lock}

@@ -47,6 +47,8 @@ slow()
 """
 )
 
+TALKATIVE = SLOW.replace("slow", "talkative").replace("wait(60)", "wait(15)")
+
 
 def numbered(dag_id: str) -> str:
     """Return a DAG file with this id and nothing to do."""

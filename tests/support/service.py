@@ -22,6 +22,9 @@ from openmwaa.settings import Settings, load_settings
 from tests.support.eventually import eventually
 
 OPENMWAA = str(Path(sys.executable).with_name("openmwaa"))
+KEPT_HOME = os.environ.get("OPENMWAA_TEST_HOME")
+"""A home whose service and environments tests use and leave behind."""
+
 SETTLED = {"AVAILABLE", "CREATE_FAILED", "UPDATE_FAILED", "UNAVAILABLE"}
 SUBNETS = ["subnet-0000000000000000a", "subnet-0000000000000000b"]
 GROUPS = ["sg-0000000000000000a"]
@@ -166,13 +169,18 @@ def a_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def start(home: Path, port_base: int) -> Service:
+    """Start a service, unless it runs already."""
+    service = Service(home, port_base, {})
+    service.run("up", "--detach", "--port-base", str(port_base), timeout_s=180)
+    service.variables = json.loads(service.run("aws-env", "--format", "json").stdout)
+    return service
+
+
 @contextmanager
 def a_service(home: Path, port_base: int) -> Iterator[Service]:
     """Start a service on an empty home; stop it, environments included, at the end."""
-    service = Service(home, port_base, {})
     try:
-        service.run("up", "--detach", "--port-base", str(port_base), timeout_s=180)
-        service.variables = json.loads(service.run("aws-env", "--format", "json").stdout)
-        yield service
+        yield start(home, port_base)
     finally:
-        service.run("down", check=False, timeout_s=180)
+        Service(home, port_base, {}).run("down", check=False, timeout_s=180)

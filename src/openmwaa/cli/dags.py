@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from botocore.exceptions import ClientError
 
 from openmwaa.cli.clients import Clients
 from openmwaa.cli.errors import CommandFailed
@@ -104,14 +103,9 @@ def _wait_until_parsed(
         CommandFailed: A file cannot be imported.
     """
     deadline = time.monotonic() + timeout_s
-    parsed: dict[str, list[str]] = {}
     while True:
-        try:
-            _raise_for_import_errors(airflow.all("/importErrors", "import_errors"), wanted, known, since)
-            parsed = _dags_by_file(airflow.all("/dags", "dags"), known, since)
-        except ClientError as error:
-            if error.response.get("RestApiStatusCode") != 503:
-                raise
+        _raise_for_import_errors(airflow.all("/importErrors", "import_errors"), wanted, known, since)
+        parsed = _dags_by_file(airflow.all("/dags", "dags"), known, since)
         if wanted <= parsed.keys() or time.monotonic() > deadline:
             return {path: sorted(parsed.get(path, ())) for path in sorted(wanted)}
         time.sleep(_POLL_S)

@@ -108,7 +108,7 @@ def _run(clients: Clients, name: str, bucket: str, run_id: str, progress: Progre
     """Start a run and follow its tasks; return its last state."""
     airflow = Airflow(clients, name)
     with progress.running():
-        progress.now(f"waiting until Airflow has parsed {_DAG}")
+        progress.now(f"Waiting until Airflow has parsed {_DAG}.", stage="parsing")
         airflow.wait_for_dag(_DAG)
         airflow.trigger(_DAG, run_id, {"bucket": bucket})
         progress.line(f"Run {run_id} of {_DAG} was started through InvokeRestApi.")

@@ -74,7 +74,7 @@ def environment_lines(shown: dict[str, Any]) -> list[str]:
         ("Age", age(shown["age_s"])),
         ("Last update", _last_update(shown["last_update"])),
     ]
-    if shown["last_error"]:
+    if shown["last_error"] and (shown["attempts"] or shown["status"] != "AVAILABLE"):
         facts.append(("Last error", shown["last_error"]))
     for key, value in spec["airflow_configuration_options"].items():
         facts.append(("Option", f"{key} = {value}"))

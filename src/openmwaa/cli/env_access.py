@@ -34,10 +34,8 @@ def open_(settings: Settings, name: str, no_browser: bool, as_json: bool) -> Non
         print_json({"url": url, "expires_in_s": _TOKEN_LIFE_S})
         return
     click.echo(url)
-    click.echo(
-        f"Valid for {_TOKEN_LIFE_S} seconds. Certificates are issued by {settings.layout.ca_bundle}.",
-        err=True,
-    )
+    click.echo(f"Valid for {_TOKEN_LIFE_S} seconds.", err=True)
+    click.echo(f"The certificate's authority is the first one in {settings.layout.ca_bundle}.", err=True)
     if not no_browser and on_terminal() and _has_display():
         webbrowser.open(url)
 

@@ -169,5 +169,6 @@ def create(
     if not wait:
         progress.line(one_line(f"{request['Name']} is being created."))
         return
+    waiter.show_events()
     show_installation(operator, request["AirflowVersion"], progress)
     require_available(waiter.until_settled())

@@ -43,5 +43,5 @@ def command(settings: Settings, name: str, follow: bool, limit: int, as_json: bo
 def _print(events: list[dict[str, Any]], *, as_json: bool) -> None:
     for event in events:
         click.echo(
-            json.dumps(event) if as_json else f"{clock(event['at'])}  {event['kind']:<20}  {event['message']}"
+            json.dumps(event) if as_json else f"{clock(event['at'])}  {event['kind']:<22}  {event['message']}"
         )

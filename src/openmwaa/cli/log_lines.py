@@ -23,7 +23,10 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TAIL_BYTES: Final = 512 * 1024
 _HIDDEN_MEMBERS: Final = frozenset(
-    {"timestamp", "event", "level", "logger", "filename", "lineno", "error_detail"}
+    {
+        *("timestamp", "event", "level", "logger", "filename", "lineno", "loc", "error_detail"),
+        *("dag_id", "run_id", "task_id", "ti_id", "map_index", "try_number"),  # the line's name says it
+    }
 )
 
 

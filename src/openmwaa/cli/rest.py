@@ -14,6 +14,9 @@ from openmwaa.cli.errors import CommandFailed
 
 FINISHED: Final = frozenset({"success", "failed"})
 _PAGE: Final = 100
+_POLL_S: Final = 0.5
+_PATIENCE_S: Final = 120.0
+"""After `openmwaa up` it takes a while until the web servers are back."""
 
 
 class Airflow:
@@ -33,7 +36,7 @@ class Airflow:
         query: dict[str, Any] | None = None,
         body: dict[str, Any] | None = None,
     ) -> Any:
-        """Return what Airflow answers.
+        """Return what Airflow answers. A GET waits while no web server is ready.
 
         Args:
             method: For example GET.
@@ -52,7 +55,14 @@ class Airflow:
             request["QueryParameters"] = query
         if body is not None:
             request["Body"] = body
-        return self._clients.mwaa.invoke_rest_api(**request)["RestApiResponse"]
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._clients.mwaa.invoke_rest_api(**request)["RestApiResponse"]
+            except ClientError as error:
+                if method != "GET" or not _is_passing(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
 
     def all(self, path: str, member: str) -> Iterator[dict[str, Any]]:
         """Yield every entry of a listing, page by page."""
@@ -99,6 +109,11 @@ class Airflow:
         """Return the state of each task of a run, in no order."""
         tasks = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in tasks}
+
+
+def _is_passing(error: ClientError) -> bool:
+    """Return whether an error goes away by itself: no web server, or one that is starting."""
+    return error.response["Error"]["Code"] in {"ServiceUnavailableException", "RestApiServerException"}
 
 
 def last_line(text: str) -> str:

@@ -117,7 +117,7 @@ class Waiter:
             while time.monotonic() < deadline:
                 try:
                     environment = self._get()
-                    self._show_events()
+                    self.show_events()
                     heard = time.monotonic()
                     if environment is None or done(environment):
                         return environment
@@ -135,7 +135,8 @@ class Waiter:
         except self._clients.mwaa.exceptions.ResourceNotFoundException:
             return None
 
-    def _show_events(self) -> None:
+    def show_events(self) -> None:
+        """Print the events that came since the last call."""
         for event in self._events(after=self._last_event, limit=100):
             self._progress.line(event["message"])
             self._last_event = event["id"]

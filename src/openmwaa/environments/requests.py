@@ -168,6 +168,10 @@ def _refuse_what_is_not_built(request: Mapping[str, Any]) -> None:
         raise InvalidRequestError(
             "KmsKey is not supported by this release of OpenMWAA: secrets are encrypted with the service's own key."
         )
+    if request.get("WorkerReplacementStrategy") == "GRACEFUL":
+        raise InvalidRequestError(
+            "WorkerReplacementStrategy GRACEFUL is not supported by this release of OpenMWAA; use FORCED."
+        )
     if request.get("EndpointManagement") == "CUSTOMER":
         raise InvalidRequestError(
             "EndpointManagement CUSTOMER is not supported: a self-hosted service has no VPC endpoints."

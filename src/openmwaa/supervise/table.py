@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import fcntl
 import json
+import os
 import re
 import shutil
 import signal
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from openmwaa.kit.errors import OperatorError
 from openmwaa.kit.files import write_atomically
 from openmwaa.supervise.identity import ProcessIdentity
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ class ProcessRecord:
         )
 
 
+class TableInUseError(OperatorError):
+    """Another supervisor has the table."""
+
+
 class ProcessTable:
     """A folder of records. One supervisor writes; anybody of the same user may read."""
 
@@ -73,7 +84,37 @@ class ProcessTable:
                 tables never mistake each other's processes.
         """
         self.folder = folder
+        self._owner: int | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def own(self, *, within_s: float) -> None:
+        """Be the one supervisor of this table, until this process ends.
+
+        Args:
+            within_s: How long to wait for a former one that is about to end.
+
+        Raises:
+            TableInUseError: Another one stays.
+        """
+        descriptor = os.open(self.folder / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise TableInUseError(f"another process supervises {self.folder}") from None
+                await asyncio.sleep(_POLL_S)
+            else:
+                self._owner = descriptor
+                return
+
+    def disown(self) -> None:
+        """Let another supervisor have the table."""
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
 
     def marker_prefix(self, name_prefix: str = "") -> str:
         """Return what the markers of all processes begin with whose names begin so."""

@@ -178,7 +178,7 @@ def test_tags_are_limited() -> None:
 def test_an_empty_update_changes_nothing_and_is_accepted() -> None:
     spec = create(AirflowConfigurationOptions={"core.parallelism": "7"})
     assert update(spec) == spec
-    assert update(spec, WorkerReplacementStrategy="GRACEFUL") == spec
+    assert update(spec, WorkerReplacementStrategy="FORCED") == spec
 
 
 def test_options_are_replaced_as_a_whole() -> None:

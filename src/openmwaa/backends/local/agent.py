@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from openmwaa.kit.errors import GiveUp, Retry
 _log = structlog.get_logger()
 
 _SYNC_EVERY_S: Final = 2.0
+_FORMER_ENDS_S: Final = 20.0
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 MirrorOf = Callable[[Manifest, LocalEnvironment], Mirror]
 
@@ -41,30 +43,43 @@ class NodeAgent:
         self._mirrors: dict[str, tuple[Manifest, Mirror]] = {}
 
     async def start(self) -> None:
-        """Go on with every environment that was wanted before."""
+        """Go on with every environment that was wanted before.
+
+        Raises:
+            TableInUseError: Another agent owns this host's environments and does not end.
+        """
+        await self._host.supervisor.table.own(within_s=_FORMER_ENDS_S)
         folder = self._host.settings.layout.environments
-        for entry in sorted(folder.iterdir()) if folder.exists() else ():
-            environment = self._get(entry.name)
-            await kill_leftover_commands(self._host.supervisor.table, entry.name)
-            environment.load()
+        names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+        for name in sorted(name for name in names if _ID.fullmatch(name)):
+            await kill_leftover_commands(self._host.supervisor.table, name)
+            try:
+                self._get(name).load()
+            except Exception:  # noqa: BLE001 - one broken file must not keep the others from running
+                _log.exception("not_loaded", environment_id=name)
 
     async def mirror_for_ever(self) -> None:
-        """Keep every DAG folder up to date."""
-        while True:
-            await asyncio.gather(*(self._sync(one) for one in list(self._environments.values())))
-            await asyncio.sleep(_SYNC_EVERY_S)
+        """Keep every DAG folder up to date. A slow or broken one does not hold up the others."""
+        under_way: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for environment in list(self._environments.values()):
+                    known = under_way.get(environment.id)
+                    if known is None or known.done():
+                        under_way[environment.id] = asyncio.create_task(self._sync(environment))
+                await asyncio.sleep(_SYNC_EVERY_S)
+                under_way = {name: task for name, task in under_way.items() if not task.done()}
+        finally:
+            for task in under_way.values():
+                task.cancel()
+            await asyncio.gather(*under_way.values(), return_exceptions=True)
 
     async def close(self) -> None:
         """Let go of everything; processes run on."""
         await asyncio.gather(*(one.let_go() for one in self._environments.values()))
         await self._host.supervisor.close()
+        self._host.supervisor.table.disown()
         await self._host.prober.close()
-
-    async def stop_all(self, *, grace_s: float) -> None:
-        """Stop every process of every environment. What is wanted stays for the next start."""
-        ids = {record.name.partition("/")[0] for record in self._host.supervisor.table.list()}
-        for environment_id in ids | set(self._environments):
-            await self._get(environment_id).stop(grace_s=grace_s)
 
     def app(self) -> Starlette:
         """Return the agent's API."""
@@ -134,8 +149,12 @@ class NodeAgent:
     async def _sync(self, environment: LocalEnvironment) -> None:
         if environment.manifest is None:
             return
-        with contextlib.suppress(OSError):
+        try:
             await environment.sync_dags(self._mirror(environment.manifest, environment))
+        except (Retry, OSError) as error:
+            _log.warning("dags_not_synced", environment_id=environment.id, reason=str(error))
+        except Exception:  # noqa: BLE001 - a bug; the next round tries again
+            _log.exception("sync_failed", environment_id=environment.id)
 
     def _mirror(self, manifest: Manifest, environment: LocalEnvironment) -> Mirror:
         known = self._mirrors.get(environment.id)
@@ -144,6 +163,8 @@ class NodeAgent:
         return known[1]
 
     def _get(self, environment_id: str) -> LocalEnvironment:
+        if not _ID.fullmatch(environment_id):  # it becomes part of paths
+            raise GiveUp(f"{environment_id!r} cannot be an environment's id", code="BAD_ENVIRONMENT_ID")
         return self._environments.setdefault(environment_id, LocalEnvironment(self._host, environment_id))
 
 

@@ -37,6 +37,8 @@ def broker_argv(airflow_home: Path) -> tuple[str, ...]:
         *("--unixsocketperm", "700", "--dir", str(airflow_home / "run"), "--appendonly", "yes"),
         *("--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"),
         *("--daemonize", "no", "--appenddirname", "broker"),
+        # Its title would be written over its variables, where the marker is.
+        *("--set-proc-title", "no"),
     )
 
 

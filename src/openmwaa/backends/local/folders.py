@@ -6,6 +6,7 @@ belongs to the environment's user.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,19 +77,46 @@ class EnvironmentFolders:
         _own(self.mirror, os.geteuid(), gid, 0o750)
         # Ours and sticky, like /tmp itself: places that we mount on inside cannot be replaced by links.
         _own(self.temporary, os.geteuid(), os.getegid(), 0o1777)
+        _hand_over(self.airflow_home, uid, gid)
         _own(self.airflow_home, uid, gid, 0o700)
         for name in ("run", "logs", "plugins"):
             _own(self.airflow_home / name, uid, gid, 0o750)
-        link = self.airflow_home / "dags"
-        if not os.path.lexists(link):
-            link.symlink_to(dags_target)
+        _point(self.airflow_home / "dags", dags_target)
 
 
 def _own(folder: Path, uid: int, gid: int, mode: int) -> None:
-    """Make a folder for somebody. One that exists is left as its owner wants it."""
-    try:
+    """Make a folder for somebody. Another user's that exists is left as that user wants it."""
+    with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    except FileExistsError:
+    try:
+        # Held by descriptor: its parent may be the tenant's, who could put a link in its place.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (NotADirectoryError, FileNotFoundError):
+        return  # the tenant's own choice
+    try:
+        if os.fstat(descriptor).st_uid != uid or uid == os.geteuid():
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _hand_over(folder: Path, uid: int, gid: int) -> None:
+    """Give a folder that belongs to someone else to its user, with all its content; itself last.
+
+    That is: isolation was switched on or off since, or the home has another port base.
+    """
+    if not folder.exists() or folder.lstat().st_uid == uid:
         return
-    os.chown(folder, uid, gid, follow_symlinks=False)
-    folder.chmod(mode)
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            os.lchown(Path(parent, name), uid, gid)
+    os.lchown(folder, uid, gid)
+
+
+def _point(link: Path, target: str) -> None:
+    """Make a symbolic link point somewhere; anything else in its place is left alone."""
+    if link.is_symlink() and str(link.readlink()) != target:
+        link.unlink()
+    if not os.path.lexists(link):
+        link.symlink_to(target)

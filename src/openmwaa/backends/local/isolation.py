@@ -19,12 +19,15 @@ from pathlib import Path
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.services.users import service_user
 from openmwaa.settings import Settings
+from openmwaa.settings.layout import FIRST_ORDINAL, LAST_ORDINAL
 from openmwaa.supervise import Cover, Mounts, Sandbox
 from openmwaa.supervise.sandbox import can_mount
 
 MOUNTED_HOME = Path("/usr/local/airflow")
 _MOUNTED_SOURCE = Path("/usr/local/airflow-source")
 _USER = "airflow"
+_EXCLUSIVE_UIDS = 700_000_000
+"""User numbers from here on are derived from the port base, so no other home has them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ class Isolation:
             return os.geteuid(), os.getegid()
         first = service_user(self.settings).uid
         return first + ordinal, first + ordinal
+
+    def owner(self, folders: EnvironmentFolders) -> int | None:
+        """Return the Linux user that an environment alone has; None if it has none of its own."""
+        try:
+            uid = folders.airflow_home.lstat().st_uid
+        except OSError:
+            return None
+        first = service_user(self.settings).uid
+        if first < _EXCLUSIVE_UIDS:
+            return None  # a container with few user numbers, which homes may share
+        mine = range(first + FIRST_ORDINAL, first + LAST_ORDINAL + 1)
+        return uid if self.separate_users and uid in mine else None
 
     def airflow_home(self, folders: EnvironmentFolders) -> Path:
         """Return AIRFLOW_HOME as the environment sees it."""

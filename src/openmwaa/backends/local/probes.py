@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -24,7 +25,9 @@ class Prober:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def is_ready(self, probe: Probe, *, index: int, home: Path, address: str, port: int | None) -> bool:
+    async def is_ready(
+        self, probe: Probe, *, index: int, home: Path, address: str, port: int | None, since: datetime
+    ) -> bool:
         """Return whether the replica answers its probe now; without a probe it does.
 
         Args:
@@ -37,6 +40,8 @@ class Prober:
             address: Where it listens, if it does.
 
             port: Likewise.
+
+            since: When the replica was started: a file that is older is its predecessor's.
         """
         match probe:
             case None:
@@ -53,4 +58,4 @@ class Prober:
                     touched = (await asyncio.to_thread(file.stat, follow_symlinks=False)).st_mtime
                 except OSError:
                     return False
-                return time.time() - touched <= max_age_s
+                return touched >= since.timestamp() and time.time() - touched <= max_age_s
