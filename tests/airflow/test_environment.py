@@ -149,3 +149,25 @@ def test_options_and_counts_can_be_updated(service: Service, environments: dict[
     assert all(pids[one["kind"], one["index"]] != one["pid"] for one in after["replicas"])
     mwaa.update_environment(Name=environment.name, AirflowConfigurationOptions={})
     service.available(environment.name)
+
+
+def test_a_setting_that_airflow_does_not_survive_is_undone(
+    service: Service, environments: dict[str, Environment]
+) -> None:
+    """A value with which a component cannot start ends UPDATE_FAILED with the old setting in force, and says why."""
+    environment = environments["3.3.1"]
+    mwaa = service.client("mwaa")
+    before = service.environment(environment.name).get("AirflowConfigurationOptions", {})
+    mwaa.update_environment(
+        Name=environment.name, AirflowConfigurationOptions={"celery.worker_autoscale": "abc"}
+    )
+    seen = service.settled(environment.name, within_s=400)
+    assert seen["Status"] == "UPDATE_FAILED"
+    assert seen["LastUpdate"]["Status"] == "FAILED"
+    assert "worker-0" in seen["LastUpdate"]["Error"]["ErrorMessage"]
+    assert seen.get("AirflowConfigurationOptions", {}) == before
+    wait_for_dag(service, environment.name, "hello")
+    run_id = trigger(service, environment.name, "hello")
+    assert wait_for_run(service, environment.name, "hello", run_id) == "success"
+    mwaa.update_environment(Name=environment.name)
+    assert service.settled(environment.name, within_s=400)["Status"] == "AVAILABLE"

@@ -242,11 +242,15 @@ class Actor:
 
     async def _verify(self, record: EnvironmentRecord) -> StepResult:
         """Wait until every component runs as wanted and Airflow itself says that it is healthy."""
+        manifest = self.manifest(record)
+        wanted = {one.kind: manifest.component_hash(one) for one in manifest.components}
         deadline = time.monotonic() + _START_DEADLINE_S
         health = "no component has been seen yet"
         while time.monotonic() < deadline:
             seen = await self._backend.observe(record.id)
-            broken = next((replica for replica in seen.replicas if self._keeps_failing(replica)), None)
+            # What still runs of the former manifest, and failed with it, says nothing about this one.
+            mine = (replica for replica in seen.replicas if replica.hash == wanted.get(replica.kind))
+            broken = next((replica for replica in mine if self._keeps_failing(replica)), None)
             if broken is not None:
                 raise _component_failed(broken)
             if seen.converged:
