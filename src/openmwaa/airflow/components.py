@@ -34,6 +34,9 @@ _WORKER_SILENT_S: Final = 20.0
 _STOP_GRACE_S: Final = 90.0
 """MWAA's patience between SIGTERM and SIGKILL (mwaa.md 6.5)."""
 
+_WEB_STOP_GRACE_S: Final = 5.0
+"""Tasks of Airflow 3 need the web server: one that waits for idle connections to close is away too long."""
+
 _TRIGGERER_SWITCH: Final = "mwaa.triggerer_enabled"
 
 _LOG_MEMBER: Final[Mapping[Kind, str]] = {
@@ -223,6 +226,7 @@ class _Builder:
             self._size.webserver,
             probe=HttpProbe(self._version.probe_path),
             port=WEB_PORT,
+            stop_grace_s=_WEB_STOP_GRACE_S,
             variables=self._web_variables(),
         )
 
@@ -256,6 +260,7 @@ class _Builder:
         probe: HttpProbe | FileProbe | None = None,
         port: int | None = None,
         variables: Mapping[str, str] | None = None,
+        stop_grace_s: float = _STOP_GRACE_S,
     ) -> Component:
         python = str(self._placement.runtime_path / "bin" / "python")
         return Component(
@@ -275,7 +280,7 @@ class _Builder:
                 for name, sealed in self._secrets.items()
                 if name in ONLY_FOR and kind in ONLY_FOR[name]
             },
-            stop_grace_s=_STOP_GRACE_S,
+            stop_grace_s=stop_grace_s,
             memory_bytes=size.memory_gib * _GIB,
         )
 
