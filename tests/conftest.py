@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dags import HELLO, SLOW, TALKATIVE
+from tests.support.environment import VERSIONS, Environment
 from tests.support.service import KEPT_HOME, Service, a_home, a_service, start
 
 PORT_BASE = 28750
@@ -23,3 +25,29 @@ def service() -> Iterator[Service]:
         return
     with a_home() as home, a_service(home, PORT_BASE) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def environments(service: Service) -> Iterator[dict[str, Environment]]:
+    """Create one environment per version at once and wait for all of them."""
+    made = {}
+    for version in VERSIONS:
+        name = f"v{version.replace('.', '-')}"
+        if KEPT_HOME and name in service.client("mwaa").list_environments()["Environments"]:
+            arn = service.environment(name)["SourceBucketArn"]
+            made[version] = Environment(name, version, arn.rpartition(":")[2])
+            continue
+        bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW, "talkative.py": TALKATIVE})
+        service.create(name, bucket, AirflowVersion=version, EnvironmentClass="mw1.micro")
+        made[version] = Environment(name, version, bucket)
+    for environment in made.values():
+        service.available(environment.name, within_s=600)
+    yield made
+    for environment in () if KEPT_HOME else made.values():
+        service.delete(environment.name)
+
+
+@pytest.fixture(params=VERSIONS, scope="session")
+def environment(request: pytest.FixtureRequest, environments: dict[str, Environment]) -> Environment:
+    """Each version in turn."""
+    return environments[request.param]

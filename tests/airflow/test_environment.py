@@ -9,8 +9,8 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.airflow.conftest import Environment
 from tests.support.dags import numbered
+from tests.support.environment import Environment
 from tests.support.eventually import eventually
 from tests.support.runs import state_of, task_instances, trigger, wait_for_dag, wait_for_run
 from tests.support.service import Service

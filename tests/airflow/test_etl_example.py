@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.conftest import Environment
+from tests.support.environment import Environment
 from tests.support.runs import trigger, wait_for_dag, wait_for_run
 from tests.support.service import Service
 

@@ -21,7 +21,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
     """A browser with a profile of its own. That certificates verify is tested with other clients."""
     assert CHROMIUM, "needs Chromium: tools/install_browser.sh"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.airflow.conftest import Environment, environment, environments  # noqa: F401 - fixtures
+from tests.support.environment import Environment
 from tests.support.runs import wait_for_dag
 from tests.support.service import Service
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def test_the_printed_link_opens_the_ui(
     service: Service,
-    environment: Environment,  # noqa: F811
+    environment: Environment,
     browser: BrowserContext,
 ) -> None:
     """The printed URL signs in, the list of DAGs shows, and nothing on the way answers with an error."""
@@ -47,7 +47,7 @@ def test_the_printed_link_opens_the_ui(
 
 def test_without_signing_in_there_is_only_the_sign_in_page(
     service: Service,
-    environment: Environment,  # noqa: F811
+    environment: Environment,
     browser: BrowserContext,
 ) -> None:
     """A browser without a session is sent to the page that says how to sign in."""
@@ -61,7 +61,7 @@ def test_without_signing_in_there_is_only_the_sign_in_page(
         page.close()
 
 
-def printed_url(service: Service, environment: Environment) -> str:  # noqa: F811
+def printed_url(service: Service, environment: Environment) -> str:
     """Return the URL that `openmwaa env open` prints."""
     found = re.search(r"https://\S+", service.run("env", "open", environment.name).stdout)
     assert found is not None

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.airflow.conftest import VERSIONS, Environment, environments  # noqa: F401 - a fixture
+from tests.support.environment import VERSIONS, Environment
 from tests.support.eventually import eventually
 from tests.support.runs import state_of, task_instances, trigger, wait_for_dag, wait_for_run
 from tests.support.service import Service
@@ -28,7 +28,7 @@ NEWEST = VERSIONS[-1]
 )
 def environment(
     request: pytest.FixtureRequest,
-    environments: dict[str, Environment],  # noqa: F811
+    environments: dict[str, Environment],
 ) -> Environment:
     """The newest version; each in turn in the thorough run."""
     return environments[request.param]
