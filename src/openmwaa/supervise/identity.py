@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 MARKER_VARIABLE = "OPENMWAA_PROCESS"
 """Variable that every process of an instance carries; its value is unique to the instance."""
 
-_PARENT = 4 - 4  # field 4 of /proc/<pid>/stat, where `fields[0]` is field 4
-_START_TICKS = 22 - 4
-_ZOMBIE_STATES = frozenset("ZX")
+_PARENT: Final = 4 - 4  # field 4 of /proc/<pid>/stat, where `fields[0]` is field 4
+_FLAGS: Final = 9 - 4
+_START_TICKS: Final = 22 - 4
+_ENVIRONMENT: Final = slice(50 - 4, 52 - 4)  # where it starts and ends; both 0 in the middle of `exec`
+_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD: has no environment, ever
+_ZOMBIE_STATES: Final = frozenset("ZX")
+
+_EXEC_WITHIN_S: Final = 1.0
+_EXEC_POLL_S: Final = 0.001
+_EMPTY_FOR_SURE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -125,9 +134,30 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _marker(pid: int) -> str:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return ""  # gone, or another user's
+    environment = _environment(pid)
     _, found, rest = (b"\0" + environment).partition(f"\0{MARKER_VARIABLE}=".encode())
     return rest.partition(b"\0")[0].decode(errors="replace") if found else ""
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment of a process; empty if it is gone, another user's or a kernel thread.
+
+    In the middle of `exec` the old environment is going and the new one not there yet. To miss a
+    process for that would mean a second copy of it, so we read again until all of it was read.
+    """
+    deadline = time.monotonic() + _EXEC_WITHIN_S
+    without_any = 0  # times in a row: the kernel sets start and end one after the other
+    while True:
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return b""
+        fields = _stat(pid)
+        if fields is None or int(fields[_FLAGS]) & _KERNEL_THREAD:
+            return b""
+        start, end = map(int, fields[_ENVIRONMENT])
+        complete = end > 0 and len(environment) == end - start
+        without_any = without_any + 1 if complete and not environment else 0
+        if (complete and environment) or without_any == _EMPTY_FOR_SURE or time.monotonic() > deadline:
+            return environment
+        time.sleep(_EXEC_POLL_S)
