@@ -25,6 +25,7 @@ Settings = dict[str, str]
 TASK_HEARTBEAT_S: Final = 5
 TASK_LOST_AFTER_S: Final = 50
 TASK_LOST_CHECK_S: Final = 5
+ORPHANS_CHECK_S: Final = 10
 WEB_PORT: Final = 8080
 
 _PROTECTED_SECTIONS: Final = frozenset({"metrics", "traces", "api_auth", "celery_broker_transport_options"})
@@ -133,6 +134,9 @@ def _defaults(spec: EnvironmentSpec, version: AirflowVersion) -> Settings:
         "scheduler.task_instance_heartbeat_sec": str(TASK_HEARTBEAT_S),
         "scheduler.task_instance_heartbeat_timeout": str(TASK_LOST_AFTER_S),
         "scheduler.task_instance_heartbeat_timeout_detection_interval": str(TASK_LOST_CHECK_S),
+        # A scheduler only looks after tasks that it queued or adopted. At the default of 300 s a worker
+        # that dies after its scheduler was replaced would not be missed for so long.
+        "scheduler.orphaned_tasks_check_interval": str(ORPHANS_CHECK_S),
         # MWAA says True, for isolation. On 2.x that starts Airflow anew for every task: 2.4 CPU
         # seconds each, a quarter of the throughput (airflow.md 8). It changes nothing on 3.x.
         "core.execute_tasks_new_python_interpreter": "False",
