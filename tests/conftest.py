@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,22 @@ from tests.support.environment import VERSIONS, Environment
 from tests.support.service import KEPT_HOME, Service, a_home, a_service, start
 
 PORT_BASE = 28750
+_LAST_LINES = 60
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the service's own processes said last when a test that uses it fails."""
+    report = yield
+    service = getattr(item, "funcargs", {}).get("service")
+    if report.failed and isinstance(service, Service):
+        for name in ("control", "node"):
+            path = service.settings.layout.logs / f"{name}.log"
+            lines = path.read_text(errors="replace").splitlines()[-_LAST_LINES:] if path.exists() else []
+            report.sections.append((f"end of {name}.log", "\n".join(lines)))
+    return report
 
 
 @pytest.fixture(scope="session")

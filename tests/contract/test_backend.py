@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from openmwaa.backends.base import Observed
 from openmwaa.backends.local.stop import stop_all_environments
 from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.kit.errors import GiveUp, Retry
@@ -382,11 +383,10 @@ class TestIsolation:
         neighbour = host.manifest(Kind.SCHEDULER)
         other = await host.running(neighbour)
         try:
-            users = {user_of(one.pid) for one in seen.replicas if one.pid}
-            others = {user_of(one.pid) for one in other.replicas if one.pid}
+            users = await users_of(seen)
+            others = await users_of(other)
             assert len(users) == len(others) == 1
             assert users != others
-            assert 0 not in users | others
             layout = host.settings.layout
             code = """
 import os, pwd, sys
@@ -445,6 +445,13 @@ s.connect(os.path.join(os.environ["AIRFLOW_HOME"], "run", "broker.sock"))
 s.send(b"{}\\r\\n")
 print(s.recv(100))
 """
+
+
+async def users_of(seen: Observed) -> set[int | None]:
+    """Return the users of the replicas, once each is past the launcher, which begins as root."""
+    pids = [one.pid for one in seen.replicas if one.pid]
+    await eventually(lambda: 0 not in map(user_of, pids), within_s=10, what="no replica runs as root")
+    return {user_of(pid) for pid in pids}
 
 
 async def _has_new_pid(host: NodeHost, manifest: Manifest, name: str, pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -89,9 +90,10 @@ async def observe_home(settings: Settings) -> HomeStatus:
     return HomeStatus(supervisor is not None, tuple(lines), environments)
 
 
-async def _works(probe: object) -> bool:
+async def _works(probe: Awaitable[bool]) -> bool:
     with contextlib.suppress(TimeoutError):
-        return bool(await asyncio.wait_for(probe, _READY_WITHIN_S))  # type: ignore[arg-type]
+        async with asyncio.timeout(_READY_WITHIN_S):
+            return await probe
     return False
 
 

@@ -46,7 +46,8 @@ class Reconciler:
             while True:
                 await self._sweep()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _SWEEP_EVERY_S)
+                    async with asyncio.timeout(_SWEEP_EVERY_S):
+                        await self._wake.wait()
                 self._wake.clear()
         finally:
             for task in (hints, *self._busy.values()):

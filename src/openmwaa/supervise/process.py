@@ -158,7 +158,8 @@ class ManagedProcess:
         self.send(number)
         for patience_s in (grace_s, _KILL_WITHIN_S):
             try:
-                report = await asyncio.wait_for(self.wait(), patience_s)
+                async with asyncio.timeout(patience_s):
+                    report = await self.wait()
             except TimeoutError:
                 # By descriptor: it may have written over the place where the marker was.
                 self.send(signal.SIGKILL)

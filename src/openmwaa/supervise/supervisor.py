@@ -275,8 +275,9 @@ class _Keeper:
     async def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.cancel()
-            await asyncio.wait((watch,))
+            while not watch.done():
+                watch.cancel()  # again, should what it waits for have lost the first
+                await asyncio.wait((watch,), timeout=1.0)
             if not watch.cancelled() and (error := watch.exception()):
                 _log.error("keeper_failed", name=self._name, error=repr(error))
 

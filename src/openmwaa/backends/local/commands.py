@@ -55,7 +55,8 @@ async def run_command(
     feed = asyncio.create_task(_feed(process.stdin, stdin))
     timed_out = False
     try:
-        await asyncio.wait_for(_end_of(process), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await _end_of(process)
     except TimeoutError:
         timed_out = True
     finally:
@@ -63,7 +64,8 @@ async def run_command(
         feed.cancel()
         await kill_marked(marker)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), _LAST_OUTPUT_S)
+        async with asyncio.timeout(_LAST_OUTPUT_S):
+            await process.wait()
     await asyncio.wait((feed, *readers), timeout=_LAST_OUTPUT_S)
     for task in readers:
         task.cancel()

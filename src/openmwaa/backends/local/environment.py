@@ -185,7 +185,9 @@ class LocalEnvironment:
         self._ended = True
         self._manifest = None
         self.folders.manifest.unlink(missing_ok=True)  # an agent that is started now must not start it again
+        _log.info("destroying", environment_id=self.id)
         await self.stop(grace_s=_DESTROY_GRACE_S)
+        _log.info("all_processes_stopped", environment_id=self.id)
         uid = self._host.isolation.owner(self.folders)
         if uid is not None:
             try:
@@ -195,7 +197,8 @@ class LocalEnvironment:
         self._host.supervisor.table.forget_group(self.id)
         try:
             # A sync that is under way would make its folders again.
-            await asyncio.wait_for(self._syncing.acquire(), _SYNC_ENDS_S)
+            async with asyncio.timeout(_SYNC_ENDS_S):
+                await self._syncing.acquire()
         except TimeoutError as error:
             raise Retry("the DAG folder is still being synchronised") from error
         try:
@@ -208,9 +211,9 @@ class LocalEnvironment:
     async def let_go(self) -> None:
         """Stop converging; processes run on."""
         loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.cancel()
-            await asyncio.wait((loop,))
+        while loop is not None and not loop.done():
+            loop.cancel()  # again, should what it waits for have lost the first
+            await asyncio.wait((loop,), timeout=_ROUND_S)
         await self._convergence.let_go()
 
     def _want(self, manifest: Manifest) -> None:
@@ -234,7 +237,9 @@ class LocalEnvironment:
             except Exception:  # noqa: BLE001 - a bug; the next round tries again
                 _log.exception("round_failed", environment_id=self.id)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _ROUND_S)
+                # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event.
+                async with asyncio.timeout(_ROUND_S):
+                    await self._wake.wait()
 
     def _say(self, trouble: str) -> None:
         """Log what keeps a round from its end, once."""
