@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,9 +75,9 @@ def main() -> int:
         figures.append(Figure("Idle control plane with its services, PSS", "MB", (service_memory(service),)))
         for version in options.versions:
             figures.extend(measure(service, version, options.repeat))
-    print_table(figures)
     if options.json:
         options.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
+    print_table(figures)
     return 0
 
 
@@ -134,8 +134,7 @@ def by_hand(service: Service, version: str, turn: int) -> Iterator[tuple[float, 
                 )
                 with hand.running() as seconds:
                     time.sleep(5)  # both sides idle for a while before memory is read
-                    children = psutil.Process().children(recursive=True)
-                    yield seconds, pss_mb(child for child in children if str(runtime) in safe_cmdline(child))
+                    yield seconds, pss_mb(with_children(hand.pids))
         finally:
             connection.execute(
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
@@ -153,21 +152,25 @@ def upload_to_parsed(service: Service, name: str, bucket: str, dag_id: str) -> f
 def environment_memory(service: Service, name: str) -> float:
     """Return the PSS of all processes of an environment, in MB."""
     identity = service.json("env", "show", name)["id"]
-    marker = f"/{identity}/".encode()
+    marker = f"{identity}/".encode()
     return pss_mb(process for process in psutil.process_iter() if marker in safe_environ(process.pid))
 
 
 def service_memory(service: Service) -> float:
     """Return the PSS of the control plane and the embedded services, in MB."""
-    roots = [psutil.Process(one["pid"]) for one in service.json("status")["processes"] if one["pid"]]
-    everything = {child.pid: child for root in roots for child in (root, *root.children(recursive=True))}
-    return pss_mb(everything.values())
+    return pss_mb(with_children(one["pid"] for one in service.json("status")["processes"] if one["pid"]))
 
 
-def pss_mb(processes: Iterator[psutil.Process] | object) -> float:
+def with_children(pids: Iterable[int]) -> list[psutil.Process]:
+    """Return processes and all that descends from them, each once."""
+    roots = [psutil.Process(pid) for pid in pids]
+    return list({one.pid: one for root in roots for one in (root, *root.children(recursive=True))}.values())
+
+
+def pss_mb(processes: Iterable[psutil.Process]) -> float:
     """Return the proportional set size of processes, in MB."""
     total = 0
-    for process in processes:  # type: ignore[attr-defined]
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             total += process.memory_full_info().pss
     return total / 1e6
@@ -179,14 +182,6 @@ def safe_environ(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
-
-
-def safe_cmdline(process: psutil.Process) -> str:
-    """Return a process's command line; empty if it is gone."""
-    try:
-        return Path(f"/proc/{process.pid}/exe").resolve().as_posix() + " ".join(process.cmdline())
-    except (OSError, psutil.Error):
-        return ""
 
 
 def broker_binary() -> Path:

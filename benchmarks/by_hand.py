@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -36,6 +36,8 @@ class ByHand:
         port: For the web server.
 
         generation: Airflow's major version, 2 or 3.
+
+        pids: The processes that were started, while it runs.
     """
 
     runtime: Path
@@ -44,6 +46,7 @@ class ByHand:
     broker: Path
     port: int
     generation: int
+    pids: list[int] = field(default_factory=list)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[float]:
@@ -57,6 +60,7 @@ class ByHand:
             self._migrate()
             processes.extend(self._start(name, argv) for name, argv in self._components().items())
             self._wait_until_healthy(deadline=time.monotonic() + 300)
+            self.pids.extend(process.pid for process in processes)
             yield time.monotonic() - started
         finally:
             for process in processes:
