@@ -34,6 +34,12 @@ _WORKER_SILENT_S: Final = 20.0
 _STOP_GRACE_S: Final = 90.0
 """MWAA's patience between SIGTERM and SIGKILL (mwaa.md 6.5)."""
 
+_DRAIN_S: Final = 12 * 3600.0
+"""How long a worker that is no longer wanted may finish its tasks (mwaa.md 2.3)."""
+
+_SERIES: Final = 100
+"""Workers of one series have numbers below this; more than any quota of workers."""
+
 _WEB_STOP_GRACE_S: Final = 5.0
 """Tasks of Airflow 3 need the web server: one that waits for idle connections to close is away too long."""
 
@@ -100,6 +106,7 @@ def build_manifest(
     environment_id: str,
     ordinal: int,
     runtime: str,
+    layer: str | None = None,
     placement: Placement,
     secrets: Mapping[str, str],
     surroundings: Surroundings,
@@ -114,6 +121,8 @@ def build_manifest(
         ordinal: Its ordinal.
 
         runtime: Id of the installed runtime.
+
+        layer: Id of the layer on top of it, if there is one.
 
         placement: Where the backend puts it.
 
@@ -138,6 +147,7 @@ def build_manifest(
         environment_id=environment_id,
         ordinal=ordinal,
         runtime=runtime,
+        layer=layer,
         variables={
             **_process_variables(spec, placement, environment_id, surroundings),
             **{variable(option): value for option, value in settings.items()},
@@ -174,6 +184,7 @@ def _process_variables(
         "AWS_ENDPOINT_URL_S3": surroundings.s3_endpoint_url,
         # Read by openmwaa_airflow.
         **_broker_variables(placement, environment_id),
+        **({"OPENMWAA_STARTUP_SCRIPT": str(placement.startup_script)} if spec.startup_script else {}),
         "OPENMWAA_GATEWAY_PUBLIC_KEY": surroundings.gateway_public_key,
         "OPENMWAA_AUDIENCE": audience(environment_id),
         "OPENMWAA_LOGIN_URL": LOGIN_PATH,
@@ -248,6 +259,8 @@ class _Builder:
             arguments,
             self._size.worker,
             probe=FileProbe("run/worker-{index}.ready", _WORKER_SILENT_S),
+            first_index=self._spec.worker_series * _SERIES,
+            drain_s=_DRAIN_S,
         )
 
     def _component(
@@ -261,6 +274,8 @@ class _Builder:
         port: int | None = None,
         variables: Mapping[str, str] | None = None,
         stop_grace_s: float = _STOP_GRACE_S,
+        first_index: int = 0,
+        drain_s: float | None = None,
     ) -> Component:
         python = str(self._placement.runtime_path / "bin" / "python")
         return Component(
@@ -281,6 +296,8 @@ class _Builder:
                 if name in ONLY_FOR and kind in ONLY_FOR[name]
             },
             stop_grace_s=stop_grace_s,
+            first_index=first_index,
+            drain_s=drain_s,
             memory_bytes=size.memory_gib * _GIB,
         )
 

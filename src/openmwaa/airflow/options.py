@@ -166,7 +166,7 @@ _FIXED: Final[Mapping[str, str]] = {
     "core.load_examples": "False",
     "core.hostname_callable": "openmwaa_airflow.hostname.component_name",
     "core.dags_folder": "{dags}",
-    "core.plugins_folder": "{home}/plugins",
+    "core.plugins_folder": "{plugins}",
     "celery.broker_url": "{broker}",
     "celery.celery_config_options": "openmwaa_airflow.celery_config.CELERY_CONFIG",
     "celery.worker_enable_remote_control": "False",
@@ -221,6 +221,7 @@ def _protected(version: AirflowVersion, placement: Placement, web_url: str) -> S
         "dags": str(placement.dags_folder),
         "home": str(placement.airflow_home),
         "plug_in": str(placement.plug_in_path),
+        "plugins": str(placement.plugins_folder),
         "port": str(WEB_PORT),
         "web": web_url,
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from openmwaa.api.ports import Preflight, RestInvoker, TokenIssuer
+from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
+from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.identity.principals import Principal
 from openmwaa.kit.keyring import Keyring
 from openmwaa.settings import Settings
@@ -29,7 +31,9 @@ class ApiContext:
 
         web_host: Host name of an environment's web server, with its port unless it is 443.
 
-        airflow_versions: Supported versions, newest last.
+        limits: What CreateEnvironment and UpdateEnvironment accept here.
+
+        manifest: What should run for a spec of an environment; no I/O.
 
         clock: Current time with a time zone; decides whether a signature has expired.
     """
@@ -41,13 +45,9 @@ class ApiContext:
     tokens: TokenIssuer
     rest: RestInvoker
     web_host: Callable[[EnvironmentRecord], str]
-    airflow_versions: Sequence[str]
+    limits: Limits
+    manifest: Callable[[EnvironmentRecord, EnvironmentSpec], Manifest]
     clock: Callable[[], datetime] = field(default=_utc_now)
-
-    @property
-    def limits(self) -> Limits:
-        """What CreateEnvironment and UpdateEnvironment accept here."""
-        return Limits(airflow_versions=self.airflow_versions, max_workers=self.settings.max_workers)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from openmwaa.environments.record import EnvironmentRecord
+from openmwaa.environments.spec import S3File
 from openmwaa.identity.principals import Principal
 
 
@@ -22,6 +23,25 @@ class Preflight(Protocol):
 
         Raises:
             InvalidRequestError: With MWAA's wording (mwaa.md 1.3).
+
+            Retry: The bucket's server cannot answer now.
+        """
+        ...
+
+    async def pin(self, bucket: str, path: str, version: str | None, *, max_bytes: int) -> S3File:
+        """Look an object up and return it with its version, digest and size.
+
+        Args:
+            bucket: The source bucket.
+
+            path: Key of the object.
+
+            version: One of its versions; None: the newest.
+
+            max_bytes: Larger ones are refused.
+
+        Raises:
+            InvalidRequestError: With MWAA's wording: it is not there, or too large.
 
             Retry: The bucket's server cannot answer now.
         """

@@ -66,13 +66,16 @@ class Observed:
     Attributes:
         exists: Anything at all is left: a process, a folder, a record.
 
-        converged: Every replica of the manifest last given to `ensure` runs with the right
-            hash and is ready, and nothing else runs.
+        ready: Every replica of the manifest last given to `ensure` runs with the right hash and is
+            ready.
+
+        converged: The same, and nothing else runs: what is no longer wanted has ended.
 
         isolation: Which isolation is in force, e.g. `user+mounts`, and what is missing.
     """
 
     exists: bool
+    ready: bool = False
     converged: bool = False
     replicas: tuple[ReplicaSeen, ...] = ()
     dags: DagsSeen | None = None
@@ -97,7 +100,7 @@ class Backend(Protocol):
         GiveUp: What is wanted can never run here.
     """
 
-    def place(self, environment_id: str, ordinal: int, runtime: str) -> Placement:
+    def place(self, environment_id: str, ordinal: int, runtime: str, layer: str | None = None) -> Placement:
         """Return where this environment lives. Pure: the same arguments give the same answer."""
         ...
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from openmwaa.environments.manifest import Component, Kind, Manifest
-from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec
 
 
 class Action(StrEnum):
@@ -89,7 +89,7 @@ def plan_change(before: EnvironmentSpec, after: EnvironmentSpec, build: Build) -
     """
     running = build(before)
     old, new = before.to_json(), after.to_json()
-    changed = [field for field in new if old[field] != new[field]]
+    changed = [field for field in new if old[field] != new[field] and field not in INTERNAL_FIELDS]
     if not changed:
         return ChangePlan((), tuple(_replaced(component) for component in running.components))
     fields = tuple(
@@ -102,6 +102,34 @@ def plan_change(before: EnvironmentSpec, after: EnvironmentSpec, build: Build) -
         for field in changed
     )
     return ChangePlan(fields, compare(running, build(after)))
+
+
+GRACEFUL = "GRACEFUL"
+"""`WorkerReplacementStrategy`: workers finish their tasks, for up to 12 hours, beside their successors."""
+
+
+def with_strategy(
+    before: EnvironmentSpec, after: EnvironmentSpec, strategy: str, build: Build
+) -> EnvironmentSpec:
+    """Return the spec that replaces workers as the strategy says.
+
+    A change of the version always stops everything at once (mwaa.md 2.3).
+
+    Args:
+        before: What runs.
+
+        after: What is wanted.
+
+        strategy: `FORCED` or `GRACEFUL`.
+
+        build: Makes the manifests that tell whether workers are replaced at all.
+    """
+    if strategy != GRACEFUL or before.airflow_version != after.airflow_version:
+        return after
+    effects = plan_change(before, after, build).effects
+    if not any(effect.kind is Kind.WORKER and effect.action is Action.REPLACE for effect in effects):
+        return after
+    return replace(after, worker_series=after.worker_series + 1)
 
 
 def compare(before: Manifest, after: Manifest) -> tuple[Effect, ...]:

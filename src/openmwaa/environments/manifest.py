@@ -68,6 +68,12 @@ class Component:
         start_timeout_s: How long it may take to become ready before it counts as failed.
 
         memory_bytes: Limit by environment class, where the host can enforce one.
+
+        first_index: Number of the first replica. Raised, the former replicas finish their work
+            beside their successors instead of before them.
+
+        drain_s: How long a replica that is no longer wanted may take to finish its work; None: as
+            `stop_grace_s`.
     """
 
     kind: Kind
@@ -81,6 +87,8 @@ class Component:
     stop_grace_s: float = 90.0
     start_timeout_s: float = 180.0
     memory_bytes: int | None = None
+    first_index: int = 0
+    drain_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class Manifest:
             The keyring's context is `environment/<environment_id>/<variable name>`.
 
         components: In dependency order: started and replaced from first to last.
+
+        layer: Id of the layer on top of the runtime: packages, plugins, start-up script.
     """
 
     environment_id: str
@@ -115,6 +125,7 @@ class Manifest:
     secrets: Mapping[str, str]
     components: tuple[Component, ...]
     dags: DagSource
+    layer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` restores an equal manifest."""
@@ -151,12 +162,13 @@ class Manifest:
     def component_hash(self, component: Component) -> str:
         """Return what a replica of this component must be replaced for when it changes.
 
-        The replica count is left out: scaling replaces nothing. Sealed texts differ at every
+        Count and numbers of replicas are left out: scaling replaces nothing. Sealed texts differ at every
         sealing, so callers must carry over the sealed text of an unchanged secret.
         """
-        entry = dataclasses.asdict(dataclasses.replace(component, replicas=0))
+        entry = dataclasses.asdict(dataclasses.replace(component, replicas=0, first_index=0))
         entry |= {
             "runtime": self.runtime,
+            "layer": self.layer,
             "all_variables": dict(self.variables),
             "all_secrets": dict(self.secrets),
         }
@@ -176,9 +188,14 @@ class Placement:
 
         broker_url: Celery broker of this environment.
 
-        runtime_path: Virtual environment of the runtime as the components see it.
+        runtime_path: Virtual environment of the runtime, or of the layer on top of it, as the
+            components see it.
 
         plug_in_path: Folder to put on `PYTHONPATH` so that `openmwaa_airflow` can be imported.
+
+        plugins_folder: Airflow's plugins folder as the components see it.
+
+        startup_script: Where the layer's start-up script is, if it has one.
     """
 
     address: IPv4Address | str
@@ -187,3 +204,5 @@ class Placement:
     broker_url: str
     runtime_path: Path
     plug_in_path: Path
+    plugins_folder: Path
+    startup_script: Path

@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from openmwaa.environments.arns import EnvironmentArn
 from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.environments.status import Facts, Status, status_of
+
+MAINTENANCE: Final = "MAINTENANCE"
+"""`LastUpdate.Source` of what the service itself changed in a maintenance window."""
+
+STOPPED: Final = "stop-components"
+COPIED: Final = "copy-database"
+"""Checkpoints between which a version change shows CREATING_SNAPSHOT."""
+
+RESTORE_FROM: Final = "restore-from"
+"""Note of a generation: id of the snapshot whose content its metadata database gets."""
+
+UNDO: Final = "undo"
+"""Note of a generation: label of the database copy to put back first. Outlives a failed rollback."""
+
+ALLOW_IMPORT_ERRORS: Final = "allow-import-errors"
+"""Note of a generation: DAGs that can no longer be imported do not stop the change."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,8 @@ class EnvironmentRecord:
 
         good_spec: What was last seen healthy, as of `observed_generation`; None before the first.
 
-        checkpoints: What the steps of the current work wrote down, by step name.
+        checkpoints: What the steps of the current work wrote down, by step name, and the notes that
+            the work began with.
 
         secrets: Sealed texts by name; open with the context `environment/<id>/<name>`.
 
@@ -90,6 +107,8 @@ class EnvironmentRecord:
             last_change_failed=self.last_change_failed,
             deleting=self.deleting,
             deleted=self.deleted_at is not None,
+            snapshotting=STOPPED in self.checkpoints and COPIED not in self.checkpoints,
+            maintenance=self.last_update.source == MAINTENANCE,
         )
 
     @property

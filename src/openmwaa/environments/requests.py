@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from openmwaa.environments.classes import CLASSES, DEFAULT_CLASS, EnvironmentClass, Range
 from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.record import EnvironmentRecord
+from openmwaa.environments.source_files import Pins, files_after, relative_path
 from openmwaa.environments.spec import LOG_TYPES, EnvironmentSpec, LogSetting, default_logging
 
 MAX_TAGS: Final = 50
@@ -27,16 +28,7 @@ _DAYS: Final = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _WINDOW: Final = re.compile(rf"({'|'.join(_DAYS)}):([01][0-9]|2[0-3]):(00|30)")
 _FIRST_PUBLIC_AND_PRIVATE: Final = (3, 2)
 
-_NOT_BUILT_YET: Final = (
-    "PluginsS3Path",
-    "PluginsS3ObjectVersion",
-    "RequirementsS3Path",
-    "RequirementsS3ObjectVersion",
-    "StartupScriptS3Path",
-    "StartupScriptS3ObjectVersion",
-    "IdentityCenterConfiguration",
-    "Teams",
-)
+_NOT_BUILT_YET: Final = ("IdentityCenterConfiguration", "Teams")
 """Members that are refused whenever they hold something."""
 
 _COUNTS: Final = (
@@ -45,6 +37,11 @@ _COUNTS: Final = (
     ("Schedulers", "schedulers"),
     ("MinWebservers", "min_webservers"),
     ("MaxWebservers", "max_webservers"),
+)
+
+_DESCRIPTIONS: Final = (
+    ("ExecutionRoleArn", "execution_role_arn"),
+    ("SourceBucketArn", "source_bucket_arn"),
 )
 
 
@@ -58,14 +55,21 @@ class Limits:
         max_workers: Quota of workers of one environment; micro always has one.
 
         max_webservers: Quota of web servers of one environment.
+
+        runtime_of: Id of the newest runtime of a version.
+
+        change_refused: Why an environment cannot go from one version to another in place; None if
+            it can.
     """
 
     airflow_versions: Sequence[str]
     max_workers: int = 25
     max_webservers: int = 5
+    runtime_of: Callable[[str], str] = str
+    change_refused: Callable[[str, str], str | None] = lambda _from, _to: None
 
 
-def build_spec(request: Mapping[str, Any], limits: Limits) -> EnvironmentSpec:
+def build_spec(request: Mapping[str, Any], limits: Limits, pins: Pins | None = None) -> EnvironmentSpec:
     """Return the fully defaulted spec that a CreateEnvironment request asks for.
 
     Args:
@@ -73,15 +77,13 @@ def build_spec(request: Mapping[str, Any], limits: Limits) -> EnvironmentSpec:
 
         limits: What this installation offers.
 
+        pins: The files that `pins_wanted` asked for.
+
     Raises:
         InvalidRequestError: Names the field and what is accepted.
     """
     _refuse_what_is_not_built(request)
-    version = request.get("AirflowVersion") or limits.airflow_versions[-1]
-    if version not in limits.airflow_versions:
-        raise InvalidRequestError(
-            f"AirflowVersion {version} is not supported. Supported versions: {', '.join(limits.airflow_versions)}."
-        )
+    version = _version(request.get("AirflowVersion") or limits.airflow_versions[-1], limits)
     kind = _class(request.get("EnvironmentClass") or DEFAULT_CLASS)
     network = request["NetworkConfiguration"]
     spec = EnvironmentSpec(
@@ -90,7 +92,7 @@ def build_spec(request: Mapping[str, Any], limits: Limits) -> EnvironmentSpec:
         environment_class=kind.name,
         execution_role_arn=request["ExecutionRoleArn"],
         source_bucket_arn=request["SourceBucketArn"],
-        dag_s3_path=_relative_path("DagS3Path", request["DagS3Path"]),
+        dag_s3_path=relative_path("DagS3Path", request["DagS3Path"]),
         subnet_ids=_subnets(network.get("SubnetIds")),
         security_group_ids=_groups(network.get("SecurityGroupIds")),
         min_workers=request.get("MinWorkers", 1),
@@ -105,17 +107,21 @@ def build_spec(request: Mapping[str, Any], limits: Limits) -> EnvironmentSpec:
         ),
         logging=_logging(default_logging(), request.get("LoggingConfiguration", {})),
         airflow_configuration_options=_options(request.get("AirflowConfigurationOptions", {})),
+        runtime_id=limits.runtime_of(version),
     )
+    spec = dataclasses.replace(spec, **dict[str, Any](files_after(request, pins or {})))
     check_tags(request.get("Tags", {}))
     _check_counts(spec, limits)
     return spec
 
 
-def apply_update(record: EnvironmentRecord, request: Mapping[str, Any], limits: Limits) -> EnvironmentSpec:
+def apply_update(
+    record: EnvironmentRecord, request: Mapping[str, Any], limits: Limits, pins: Pins | None = None
+) -> EnvironmentSpec:
     """Return the spec that is wanted after an UpdateEnvironment request.
 
-    Absent members keep their value. A member that cannot be changed yet is refused only if it
-    differs from what is set: some clients send everything with each update (mwaa.md 13.3).
+    Absent members keep their value. An update without a changed field, or to another version,
+    moves to the newest runtime (mwaa.md 1.6); any other stays on the one that runs.
 
     Args:
         record: The environment as it is now.
@@ -124,22 +130,73 @@ def apply_update(record: EnvironmentRecord, request: Mapping[str, Any], limits: 
 
         limits: What this installation offers.
 
+        pins: The files that `pins_wanted` asked for.
+
     Raises:
         InvalidRequestError: Names the field and what is accepted.
     """
     spec = record.spec
     _refuse_what_is_not_built(request)
-    _refuse_other_values(spec, request)
-    changes: dict[str, Any] = {field: request[member] for member, field in _COUNTS if member in request}
+    changes: dict[str, Any] = {
+        **{field: request[member] for member, field in _COUNTS if member in request},
+        **files_after(request, pins or {}, spec),
+    }
+    for member, field in _DESCRIPTIONS:
+        if request.get(member):
+            changes[field] = request[member]
+    version = _version(
+        request.get("AirflowVersion") or spec.airflow_version, limits, current=spec.airflow_version
+    )
+    if refusal := limits.change_refused(spec.airflow_version, version):
+        raise InvalidRequestError(refusal)
+    changes["airflow_version"] = version
+    if "DagS3Path" in request:
+        changes["dag_s3_path"] = relative_path("DagS3Path", request["DagS3Path"])
+    changes["webserver_access_mode"] = _access_mode(
+        request.get("WebserverAccessMode", spec.webserver_access_mode), version
+    )
+    if "NetworkConfiguration" in request:
+        groups = _groups(request["NetworkConfiguration"].get("SecurityGroupIds"))
+        if set(groups) != set(spec.security_group_ids):
+            changes["security_group_ids"] = groups
     if "WeeklyMaintenanceWindowStart" in request:
         changes["weekly_maintenance_window_start"] = _window(request["WeeklyMaintenanceWindowStart"])
     if "LoggingConfiguration" in request:
         changes["logging"] = _logging(spec.logging, request["LoggingConfiguration"])
     if "AirflowConfigurationOptions" in request:
         changes["airflow_configuration_options"] = _options(request["AirflowConfigurationOptions"])
+    if request.get("EnvironmentClass") not in (None, spec.environment_class):
+        changes |= _to_class(spec, _class(request["EnvironmentClass"]), request)
     changed = dataclasses.replace(spec, **changes)
     _check_counts(changed, limits)
+    if changed == spec or version != spec.airflow_version:
+        changed = dataclasses.replace(changed, runtime_id=limits.runtime_of(version))
     return changed
+
+
+def _to_class(spec: EnvironmentSpec, kind: EnvironmentClass, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what another class changes; counts that the caller leaves open are moved into its range."""
+    ranges = {
+        "min_workers": kind.workers,
+        "max_workers": kind.workers,
+        "schedulers": kind.schedulers,
+        "min_webservers": kind.webservers,
+        "max_webservers": kind.webservers,
+    }
+    moved = {
+        field: min(max(getattr(spec, field), ranges[field].low), ranges[field].high)
+        for member, field in _COUNTS
+        if member not in request
+    }
+    return {"environment_class": kind.name, **moved}
+
+
+def _version(version: str, limits: Limits, *, current: str | None = None) -> str:
+    if version not in limits.airflow_versions and version != current:
+        raise InvalidRequestError(
+            f"AirflowVersion {version} is not supported. Supported versions: {', '.join(limits.airflow_versions)}."
+        )
+    return version
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -168,38 +225,10 @@ def _refuse_what_is_not_built(request: Mapping[str, Any]) -> None:
         raise InvalidRequestError(
             "KmsKey is not supported by this release of OpenMWAA: secrets are encrypted with the service's own key."
         )
-    if request.get("WorkerReplacementStrategy") == "GRACEFUL":
-        raise InvalidRequestError(
-            "WorkerReplacementStrategy GRACEFUL is not supported by this release of OpenMWAA; use FORCED."
-        )
     if request.get("EndpointManagement") == "CUSTOMER":
         raise InvalidRequestError(
             "EndpointManagement CUSTOMER is not supported: a self-hosted service has no VPC endpoints."
         )
-
-
-def _refuse_other_values(spec: EnvironmentSpec, request: Mapping[str, Any]) -> None:
-    network = request.get("NetworkConfiguration", {})
-    fixed: tuple[tuple[str, Any, Any], ...] = (
-        ("AirflowVersion", request.get("AirflowVersion"), spec.airflow_version),
-        ("EnvironmentClass", request.get("EnvironmentClass"), spec.environment_class),
-        ("ExecutionRoleArn", request.get("ExecutionRoleArn"), spec.execution_role_arn),
-        ("SourceBucketArn", request.get("SourceBucketArn"), spec.source_bucket_arn),
-        ("DagS3Path", request.get("DagS3Path"), spec.dag_s3_path),
-        ("WebserverAccessMode", request.get("WebserverAccessMode"), spec.webserver_access_mode),
-        (
-            "NetworkConfiguration.SecurityGroupIds",
-            _as_set(network.get("SecurityGroupIds")),
-            _as_set(spec.security_group_ids),
-        ),
-    )
-    for member, wanted, current in fixed:
-        if wanted is not None and wanted != current:
-            raise InvalidRequestError(f"{member} cannot be changed by this release of OpenMWAA.")
-
-
-def _as_set(values: Sequence[str] | None) -> frozenset[str] | None:
-    return None if values is None else frozenset(values)
 
 
 def _class(name: str) -> EnvironmentClass:
@@ -258,14 +287,6 @@ def _groups(ids: Sequence[str] | None) -> tuple[str, ...]:
     if len(set(ids)) != len(ids):
         raise InvalidRequestError("NetworkConfiguration.SecurityGroupIds must be different security groups.")
     return tuple(ids)
-
-
-def _relative_path(member: str, path: str) -> str:
-    if path.startswith("/") or "://" in path:
-        raise InvalidRequestError(f"{member} must be relative to the bucket, for example dags.")
-    if ".." in path.split("/") or any(ord(char) < 0x20 or ord(char) == 0x7F for char in path):
-        raise InvalidRequestError(f"{member} must not hold control characters or the folder name '..'.")
-    return path
 
 
 def _access_mode(mode: str, version: str) -> str:

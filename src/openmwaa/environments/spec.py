@@ -20,6 +20,10 @@ LOG_TYPES: Mapping[str, str] = MappingProxyType(
 """Member of LoggingConfiguration -> suffix of its log group (mwaa.md 9.1)."""
 
 
+INTERNAL_FIELDS = frozenset({"worker_series"})
+"""Fields of the spec that no user chose: not shown as a change of their own."""
+
+
 @dataclass(frozen=True)
 class LogSetting:
     """One member of LoggingConfiguration."""
@@ -35,15 +39,32 @@ def default_logging() -> dict[str, LogSetting]:
 
 @dataclass(frozen=True)
 class S3File:
-    """A file of the source bucket, pinned by its version."""
+    """A file of the source bucket, pinned by its version.
+
+    Attributes:
+        digest: SHA-256 of its content, hexadecimal: two environments with equal files share what is
+            made of them.
+
+        size: In bytes.
+    """
 
     path: str
     version: str
+    digest: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """Everything GetEnvironment returns that a user chose, fully defaulted."""
+    """Everything GetEnvironment returns that a user chose, fully defaulted.
+
+    Attributes:
+        runtime_id: The installed Airflow it was accepted for. A newer patch of the same version is
+            another runtime; only an update or the maintenance window moves an environment to it.
+
+        worker_series: Counts the replacements in which workers finish their tasks beside their
+            successors: each gives the successors names of their own.
+    """
 
     name: str
     airflow_version: str
@@ -67,6 +88,8 @@ class EnvironmentSpec:
     plugins: S3File | None = None
     requirements: S3File | None = None
     startup_script: S3File | None = None
+    runtime_id: str = ""
+    worker_series: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` restores an equal spec."""

@@ -72,6 +72,10 @@ class Facts:
         deleting: DeleteEnvironment was accepted.
 
         deleted: Observation showed that nothing is left.
+
+        snapshotting: The metadata database is being copied before a version change.
+
+        maintenance: The change comes from the service, in the environment's maintenance window.
     """
 
     generation: int
@@ -81,6 +85,8 @@ class Facts:
     last_change_failed: bool = False
     deleting: bool = False
     deleted: bool = False
+    snapshotting: bool = False
+    maintenance: bool = False
 
     @property
     def rollback_failed(self) -> bool:
@@ -98,6 +104,14 @@ def status_of(facts: Facts) -> Status:
         return Status.CREATE_FAILED if failed else Status.CREATING
     if facts.observed_generation == facts.generation:
         return Status.UPDATE_FAILED if facts.last_change_failed else Status.AVAILABLE
+    return _status_of_change(facts)
+
+
+def _status_of_change(facts: Facts) -> Status:
     if facts.rollback_failed:
         return Status.UNAVAILABLE
-    return Status.ROLLING_BACK if facts.rolling_back else Status.UPDATING
+    if facts.rolling_back:
+        return Status.ROLLING_BACK
+    if facts.maintenance:
+        return Status.MAINTENANCE
+    return Status.CREATING_SNAPSHOT if facts.snapshotting else Status.UPDATING

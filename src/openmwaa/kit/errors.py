@@ -1,4 +1,4 @@
-"""The two words deep code uses to talk to a loop: try again, or stop.
+"""The words deep code uses to talk to a loop: try again, wait, or stop.
 
 Anything else that escapes a step is a bug: the loop logs it, backs off and retries.
 """
@@ -11,6 +11,10 @@ class Retry(Exception):
         super().__init__(reason)
         self.reason = reason
         self.after_s = after_s
+
+
+class Waiting(Retry):
+    """Something goes on that may take hours, as it should: there is no deadline and no backing off."""
 
 
 class GiveUp(Exception):

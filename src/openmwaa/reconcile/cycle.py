@@ -9,7 +9,16 @@ from typing import Any, Final
 
 import structlog
 
-from openmwaa.environments.record import EnvironmentRecord, LastUpdate, UpdateError
+from openmwaa.environments.record import (
+    ALLOW_IMPORT_ERRORS,
+    COPIED,
+    RESTORE_FROM,
+    UNDO,
+    EnvironmentRecord,
+    LastUpdate,
+    UpdateError,
+)
+from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.kit.errors import GiveUp
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.plan import next_step
@@ -22,6 +31,7 @@ _NOW: Final = timedelta(0)
 _WATCH_EVERY: Final = timedelta(seconds=10)
 _DEADLINE: Final = timedelta(minutes=30)
 _MESSAGE_LIMIT: Final = 1024
+_NOTES: Final = frozenset({ALLOW_IMPORT_ERRORS, RESTORE_FROM, UNDO})
 
 
 class Cycle:
@@ -67,9 +77,19 @@ class Cycle:
                 await self._event(f"step-{step}", f"{result.message} ({seconds:.1f} s)", seconds=seconds)
         return self._reached()
 
-    def failed_attempt(self, reason: str, wait: timedelta) -> Outcome:
-        """Return the outcome of a try that may succeed later, or give up after the deadline."""
+    def failed_attempt(self, reason: str, wait: timedelta, *, patient: bool = False) -> Outcome:
+        """Return the outcome of a try that may succeed later, or give up after the deadline.
+
+        Args:
+            reason: Why it did not succeed now.
+
+            wait: How long to wait before the next.
+
+            patient: What it waits for may take hours: there is no deadline, and nothing failed.
+        """
         _log.info("attempt_failed", reason=reason, attempts=self.record.attempts + 1)
+        if patient:
+            return Outcome(next_in=wait, last_error=reason)
         if self._unfinished() and not self.record.deleting and self._age() > _DEADLINE:
             return self.given_up(
                 GiveUp(f"Not finished within {_DEADLINE.total_seconds() / 60:.0f} minutes: {reason}")
@@ -119,12 +139,33 @@ class Cycle:
             )
         return Outcome(
             next_in=_NOW,
-            roll_back_to=record.good_spec,
+            roll_back_to=self._former_spec(),
+            notes=self._undo(),
             attempts=0,
             last_update=update,
             last_error=error.reason,
             event=("rolling-back", f"The change failed and is undone: {message}", data),
         )
+
+    def _former_spec(self) -> EnvironmentSpec | None:
+        """Return the spec to go back to.
+
+        Workers that were told to finish cannot be called back: the former spec gets new ones.
+        """
+        good, failed = self.record.good_spec, self.record.spec
+        if good is None or good.worker_series == failed.worker_series:
+            return good
+        return dataclasses.replace(good, worker_series=failed.worker_series + 1)
+
+    def _undo(self) -> dict[str, str]:
+        """Return the note that has the copied database put back."""
+        checkpoints = self.record.checkpoints
+        label = checkpoints.get(COPIED) or checkpoints.get(UNDO)
+        return {UNDO: str(label)} if label else {}
+
+    def _without_notes(self) -> dict[str, Any]:
+        """Return the checkpoints without what only concerned work that is done."""
+        return {name: value for name, value in self.record.checkpoints.items() if name not in _NOTES}
 
     def _reached(self) -> Outcome:
         record = self.record
@@ -139,6 +180,7 @@ class Cycle:
             return Outcome(
                 next_in=_WATCH_EVERY,
                 observed=True,
+                checkpoints=self._without_notes(),
                 attempts=0,
                 last_change_failed=True,
                 event=("rolled-back", "The former configuration runs again.", {}),
@@ -147,6 +189,7 @@ class Cycle:
         return Outcome(
             next_in=_WATCH_EVERY,
             observed=True,
+            checkpoints=self._without_notes(),
             attempts=0,
             last_change_failed=False,
             last_update=self._last_update("SUCCESS", None),

@@ -15,7 +15,7 @@ import structlog
 
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.kit.backoff import backoff_s
-from openmwaa.kit.errors import GiveUp, Retry
+from openmwaa.kit.errors import GiveUp, Retry, Waiting
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.cycle import Cycle
 from openmwaa.store import Store, StoreUnavailableError
@@ -95,6 +95,9 @@ class Reconciler:
         """Run the cycle; an error becomes an outcome too."""
         try:
             return await cycle.run()
+        except Waiting as error:
+            wait = timedelta(seconds=error.after_s)
+            return cycle.failed_attempt(error.reason, wait, patient=True)
         except Retry as error:
             wait_s = max(error.after_s, backoff_s(cycle.record.attempts + 1, base_s=0.5, cap_s=30))
             return cycle.failed_attempt(error.reason, timedelta(seconds=wait_s))

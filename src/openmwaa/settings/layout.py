@@ -93,6 +93,11 @@ class Layout:
         return self.home / "runtimes"
 
     @property
+    def layers(self) -> Path:
+        """Packages, plugins and start-up scripts on top of a runtime, one folder per layer."""
+        return self.home / "layers"
+
+    @property
     def plug_in(self) -> Path:
         """Content-addressed copies of `openmwaa_airflow`, the code that runs inside Airflow."""
         return self.home / "plug-in"

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 
 from openmwaa.environments.arns import EnvironmentArn
 from openmwaa.environments.errors import EnvironmentNotFoundError, InvalidRequestError
-from openmwaa.environments.record import EnvironmentRecord, LastUpdate
-from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.environments.record import UNDO, EnvironmentRecord, LastUpdate
+from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec
 from openmwaa.environments.status import ACCEPTS_DELETE, ACCEPTS_UPDATE, Status
 from openmwaa.settings.layout import FIRST_ORDINAL, LAST_ORDINAL
 from openmwaa.store.database import Database
@@ -46,6 +46,7 @@ class EnvironmentRepository:
         tags: Mapping[str, str],
         secrets: Mapping[str, str],
         quota: int,
+        notes: Mapping[str, Any] | None = None,
     ) -> EnvironmentRecord:
         """Accept a new environment at generation 1.
 
@@ -61,6 +62,8 @@ class EnvironmentRepository:
             secrets: Sealed texts by name.
 
             quota: Most living environments allowed.
+
+            notes: What its work begins with, e.g. `RESTORE_FROM`.
 
         Raises:
             InvalidRequestError: The name is taken, or the quota is used up. Nothing was changed.
@@ -83,7 +86,7 @@ class EnvironmentRepository:
             now = datetime.now(UTC)
             cursor = await connection.execute(
                 "INSERT INTO environments (id, ordinal, name, region, account, created_at, tags, spec, last_update,"
-                " secrets) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
+                " secrets, checkpoints) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
                 (
                     environment_id,
                     ordinal,
@@ -95,6 +98,7 @@ class EnvironmentRepository:
                     Jsonb(spec.to_json()),
                     Jsonb(from_last_update(LastUpdate(status="PENDING", created_at=now))),
                     Jsonb(dict(secrets)),
+                    Jsonb(dict(notes or {})),
                 ),
             )
             record = to_record(await _fetch_one(cursor))
@@ -147,6 +151,7 @@ class EnvironmentRepository:
         *,
         source: str | None = None,
         strategy: str | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> EnvironmentRecord:
         """Accept a change: a new spec as the next generation.
 
@@ -159,6 +164,8 @@ class EnvironmentRepository:
             source: `LastUpdate.Source`.
 
             strategy: `LastUpdate.WorkerReplacementStrategy`.
+
+            notes: What its work begins with, e.g. `RESTORE_FROM`.
 
         Raises:
             EnvironmentNotFoundError: No living environment has this name.
@@ -179,9 +186,15 @@ class EnvironmentRepository:
             cursor = await connection.execute(
                 "UPDATE environments SET spec = %s, generation = generation + 1, last_update = %s,"
                 " roll = CASE WHEN %s THEN roll ELSE generation + 1 END, rolling_back = false,"
-                " last_change_failed = false, checkpoints = '{}', attempts = 0, last_error = NULL,"
+                " last_change_failed = false, checkpoints = %s, attempts = 0, last_error = NULL,"
                 " next_attempt_at = now() WHERE id = %s RETURNING *",
-                (Jsonb(spec.to_json()), Jsonb(from_last_update(update)), bool(fields), record.id),
+                (
+                    Jsonb(spec.to_json()),
+                    Jsonb(from_last_update(update)),
+                    bool(fields),
+                    Jsonb({**unfinished_notes(record), **(notes or {})}),
+                    record.id,
+                ),
             )
             changed = to_record(await _fetch_one(cursor))
             await self._note(
@@ -256,10 +269,15 @@ class EnvironmentRepository:
         await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, record.id))
 
 
+def unfinished_notes(record: EnvironmentRecord) -> dict[str, Any]:
+    """Return the notes that a new generation takes over: a copy that was never put back."""
+    return {UNDO: record.checkpoints[UNDO]} if UNDO in record.checkpoints else {}
+
+
 def changed_fields(old: EnvironmentSpec, new: EnvironmentSpec) -> list[str]:
     """Return the names of the fields that differ, in the order of the spec."""
     before, after = old.to_json(), new.to_json()
-    return [field for field in after if before[field] != after[field]]
+    return [field for field in after if before[field] != after[field] and field not in INTERNAL_FIELDS]
 
 
 def _require(record: EnvironmentRecord, accepted: Collection[Status], *, verb: str) -> None:

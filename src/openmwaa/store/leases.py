@@ -7,7 +7,7 @@ number and change nothing.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +47,8 @@ class Outcome:
 
         roll_back_to: Put this spec back as a new generation.
 
+        notes: What the work of that generation begins with.
+
         deleted: Observation showed that nothing is left.
 
         event: Kind, message and data of an event for the reader.
@@ -59,6 +61,7 @@ class Outcome:
     observed: bool = False
     failed: bool = False
     roll_back_to: EnvironmentSpec | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
     last_update: LastUpdate | None = None
     last_change_failed: bool | None = None
     deleted: bool = False
@@ -161,7 +164,7 @@ class LeaseRepository:
             columns["spec"] = Jsonb(outcome.roll_back_to.to_json())
             columns["generation"] = record.generation + 1
             columns["rolling_back"] = True
-            columns["checkpoints"] = Jsonb({})
+            columns["checkpoints"] = Jsonb(dict(outcome.notes))
         written = {name: value for name, value in columns.items() if value is not None}
         assignments = "".join(f", {name} = %({name})s" for name in written)
         async with self._database.transaction() as connection:

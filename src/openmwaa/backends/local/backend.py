@@ -14,6 +14,7 @@ from openmwaa.backends.base import CommandResult, DagsSeen, Observed, ReplicaSee
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.backends.local.plug_in import plug_in_path, publish_plug_in
+from openmwaa.backends.local.replicas import interpreter_folder
 from openmwaa.environments.manifest import Kind, Manifest, Placement
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.settings import Settings
@@ -40,7 +41,7 @@ class LocalBackend:
         """Close connections."""
         await self._client.aclose()
 
-    def place(self, environment_id: str, ordinal: int, runtime: str) -> Placement:
+    def place(self, environment_id: str, ordinal: int, runtime: str, layer: str | None = None) -> Placement:
         """Return where this environment lives. Pure."""
         layout = self._settings.layout
         folders = EnvironmentFolders.of(layout, environment_id)
@@ -52,8 +53,10 @@ class LocalBackend:
             airflow_home=home,
             dags_folder=home / "dags",
             broker_url=redis.get_secret_value() if redis else own_broker,
-            runtime_path=layout.runtimes / runtime,
+            runtime_path=interpreter_folder(layout, runtime, layer),
             plug_in_path=plug_in_path(layout),
+            plugins_folder=self._isolation.layer_folder(layout, folders, layer, "plugins"),
+            startup_script=self._isolation.layer_folder(layout, folders, layer, "startup") / "startup.sh",
         )
 
     async def observe(self, environment_id: str) -> Observed:

@@ -15,7 +15,7 @@ import structlog
 
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.host import Host
-from openmwaa.backends.local.replicas import Replica, kind_and_index, replicas_of
+from openmwaa.backends.local.replicas import Replica, drain_s, kind_and_index, replicas_of
 from openmwaa.backends.local.specs import Specs
 from openmwaa.environments.manifest import Manifest
 from openmwaa.supervise import ProcessSeen
@@ -90,7 +90,8 @@ class Convergence:
         seen = self.seen()
         surplus = [name for name in seen if name not in wanted and kind_and_index(name)]
         for name in sorted(surplus, key=_by_index, reverse=True):
-            self._drain(name)
+            kind, _ = kind_and_index(name) or (None, 0)
+            self._drain(name, grace_s=drain_s(manifest, kind) if kind else None)
         for name, replica in wanted.items():
             if name in self._drains:
                 continue  # wanted again while it leaves; the next round starts it
@@ -155,7 +156,7 @@ class Convergence:
             await asyncio.sleep(_READY_POLL_S)
         return False
 
-    def _drain(self, name: str) -> None:
+    def _drain(self, name: str, *, grace_s: float | None) -> None:
         """Let a replica end in its own time, without holding up the others."""
         if name in self._drains:
             return
@@ -167,7 +168,7 @@ class Convergence:
                     _log.error("not_drained", environment_id=self._id, name=name, reason=repr(error))
                 self._on_change()
 
-        task = asyncio.create_task(self._host.supervisor.remove(f"{self._id}/{name}"))
+        task = asyncio.create_task(self._host.supervisor.remove(f"{self._id}/{name}", grace_s=grace_s))
         self._drains[name] = task
         task.add_done_callback(ended)
 

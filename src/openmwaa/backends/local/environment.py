@@ -147,6 +147,7 @@ class LocalEnvironment:
         ]
         return Observed(
             exists=True,
+            ready=manifest is not None and right,
             converged=manifest is not None and right and len(replicas) == len(wanted),
             replicas=tuple(sorted(replicas, key=lambda one: (one.kind, one.index))),
             dags=self._dags,

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from openmwaa.settings.layout import Layout
 
+LAYER_FOLDERS = ("plugins", "startup", "requirements")
+"""Folders of a layer that an environment sees in its home, where MWAA has them (mwaa.md 5.6)."""
+
 _MARK = 0o711  # others pass through, nobody looks around
 
 
@@ -79,7 +82,7 @@ class EnvironmentFolders:
         _own(self.temporary, os.geteuid(), os.getegid(), 0o1777)
         _hand_over(self.airflow_home, uid, gid)
         _own(self.airflow_home, uid, gid, 0o700)
-        for name in ("run", "logs", "plugins"):
+        for name in ("run", "logs", *LAYER_FOLDERS):
             _own(self.airflow_home / name, uid, gid, 0o750)
         _point(self.airflow_home / "dags", dags_target)
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from openmwaa.backends.local.folders import EnvironmentFolders
+from openmwaa.backends.local.folders import LAYER_FOLDERS, EnvironmentFolders
 from openmwaa.services.users import service_user
 from openmwaa.settings import Settings
-from openmwaa.settings.layout import FIRST_ORDINAL, LAST_ORDINAL
+from openmwaa.settings.layout import FIRST_ORDINAL, LAST_ORDINAL, Layout
 from openmwaa.supervise import Cover, Mounts, Sandbox
 from openmwaa.supervise.sandbox import can_mount
 
@@ -93,8 +93,31 @@ class Isolation:
         """Return where the DAG mirror's link is, as the environment sees it."""
         return (_MOUNTED_SOURCE if self.separate_users else folders.mirror) / "dags"
 
+    def layer_folder(self, layout: Layout, folders: EnvironmentFolders, layer: str | None, name: str) -> Path:
+        """Return where the environment sees one of the folders that a layer has.
+
+        With mounts of its own, where MWAA has it; otherwise in the layer itself.
+
+        Args:
+            layout: Of the home.
+
+            folders: The environment's.
+
+            layer: Its layer; None: the folder in its own home.
+
+            name: One of `LAYER_FOLDERS`.
+        """
+        if layer and not self.separate_users:
+            return layout.layers / layer / name
+        return self.airflow_home(folders) / name
+
     def sandbox(
-        self, folders: EnvironmentFolders, ordinal: int, *, programs: tuple[Path, ...]
+        self,
+        folders: EnvironmentFolders,
+        ordinal: int,
+        *,
+        programs: tuple[Path, ...],
+        layer: Path | None = None,
     ) -> Sandbox | None:
         """Return the sandbox of an environment's processes; None where there is none.
 
@@ -103,7 +126,9 @@ class Isolation:
 
             ordinal: Decides the user.
 
-            programs: Folders and files that must be visible: runtime, plug-in, broker.
+            programs: Folders and files that must be visible: runtimes, layers, plug-in, broker.
+
+            layer: Folder of the layer, whose parts are shown where MWAA has them.
         """
         if not self.separate_users:
             return None
@@ -123,6 +148,11 @@ class Isolation:
                     (str(folders.host_files / "group"), "/etc/group"),
                     (str(folders.airflow_home), str(MOUNTED_HOME)),
                     (str(folders.mirror), str(_MOUNTED_SOURCE)),
+                    *(
+                        (str(layer / name), str(MOUNTED_HOME / name))
+                        for name in (LAYER_FOLDERS if layer else ())
+                        if layer and (layer / name).is_dir()
+                    ),
                 ),
             ),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmwaa.environments.manifest import Component, Kind, Manifest
+from openmwaa.settings.layout import Layout
 
 _PASSED_ON = ("TZ",)
 
@@ -42,10 +43,20 @@ class Replica:
 def replicas_of(manifest: Manifest) -> list[Replica]:
     """Return every replica in dependency order."""
     return [
-        Replica(component, index, manifest.component_hash(component))
+        Replica(component, component.first_index + offset, manifest.component_hash(component))
         for component in manifest.components
-        for index in range(component.replicas)
+        for offset in range(component.replicas)
     ]
+
+
+def drain_s(manifest: Manifest, kind: Kind) -> float | None:
+    """Return how long a replica that is no longer wanted may take; None: as it was started with."""
+    return next((one.drain_s for one in manifest.components if one.kind is kind), None)
+
+
+def interpreter_folder(layout: Layout, runtime: str, layer: str | None) -> Path:
+    """Return the virtual environment that components run from: the layer's, if there is one."""
+    return layout.layers / layer / "venv" if layer else layout.runtimes / runtime
 
 
 def resolve(program: str, runtime: Path) -> str:

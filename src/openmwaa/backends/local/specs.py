@@ -8,7 +8,7 @@ from pathlib import Path
 from openmwaa.backends.local import broker
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.host import Host
-from openmwaa.backends.local.replicas import Replica, base_variables
+from openmwaa.backends.local.replicas import Replica, base_variables, interpreter_folder
 from openmwaa.environments.manifest import Manifest
 from openmwaa.supervise import ProcessSpec, Sandbox
 
@@ -31,14 +31,19 @@ class Specs:
         return str(self._host.settings.ports.address(manifest.ordinal))
 
     def runtime(self, manifest: Manifest) -> Path:
-        """Return the runtime's virtual environment."""
-        return self._host.settings.layout.runtimes / manifest.runtime
+        """Return the virtual environment that programs are looked up in."""
+        return interpreter_folder(self._host.settings.layout, manifest.runtime, manifest.layer)
 
     def sandbox(self, manifest: Manifest) -> Sandbox | None:
         """Return the sandbox of the environment's processes."""
         layout = self._host.settings.layout
-        programs = (layout.runtimes, layout.plug_in, broker.valkey_binary())
-        return self._host.isolation.sandbox(self._folders, manifest.ordinal, programs=programs)
+        programs = (layout.runtimes, layout.layers, layout.plug_in, broker.valkey_binary())
+        return self._host.isolation.sandbox(
+            self._folders,
+            manifest.ordinal,
+            programs=programs,
+            layer=layout.layers / manifest.layer if manifest.layer else None,
+        )
 
     def variables(self, manifest: Manifest, replica: Replica | None = None) -> dict[str, str]:
         """Return the complete environment of a process, secrets opened."""
