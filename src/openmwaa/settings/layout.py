@@ -93,6 +93,16 @@ class Layout:
         return self.home / "runtimes"
 
     @property
+    def layers(self) -> Path:
+        """Built layers, one folder per id: what a user's requirements, plugins and script become."""
+        return self.home / "layers"
+
+    @property
+    def layer_builds(self) -> Path:
+        """Scratch folders of builds under way and uv's cache for layers; may be deleted when none runs."""
+        return self.home / "layer-builds"
+
+    @property
     def plug_in(self) -> Path:
         """Content-addressed copies of `openmwaa_airflow`, the code that runs inside Airflow."""
         return self.home / "plug-in"
