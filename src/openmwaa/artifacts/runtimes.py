@@ -9,18 +9,16 @@ the next one.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import stat
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +27,9 @@ from typing import Any, Final
 import structlog
 import uv
 
+from openmwaa.artifacts.build_lock import build_lock
+from openmwaa.artifacts.programs import plain_environment, run_program
+from openmwaa.artifacts.trees import open_to_everyone, remove_tree
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.kit.files import write_atomically
 from openmwaa.settings import Settings
@@ -37,12 +38,11 @@ _log = structlog.get_logger()
 
 _MARKER: Final = "runtime.json"
 _HASH_DIGITS: Final = 12
-_LOCK_POLL_S: Final = 0.2
 _COUNT_EVERY_S: Final = 0.3
 _SPACE_BYTES: Final = 2 * 1024**3
 """A runtime takes 0.5 to 0.6 GiB; uv's cache of downloads as much again, and unpacking is not free."""
 
-_NETWORK_TROUBLE: Final = re.compile(
+NETWORK_TROUBLE: Final = re.compile(
     r"failed to (fetch|download)|error sending request|timed out|dns error|connection (refused|reset|closed)",
     re.IGNORECASE,
 )
@@ -163,7 +163,8 @@ class RuntimeStore:
             return runtime
         report = _Report(version, on_progress)
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        async with _build_lock(self._folder / f".{runtime.id}.lock", report) as lock_fd:
+        lock = self._folder / f".{runtime.id}.lock"
+        async with build_lock(lock, lambda: report(Stage.WAITING)) as lock_fd:
             if not marker.exists():
                 self._require_space()
                 await self._build(runtime, report, lock_fd)
@@ -201,7 +202,7 @@ class RuntimeStore:
     async def _build(self, runtime: Runtime, report: _Report, lock_fd: int) -> None:
         started = time.monotonic()
         lock = self._locks[runtime.version]
-        await asyncio.to_thread(_remove_tree, runtime.path)
+        await asyncio.to_thread(remove_tree, runtime.path)
         await _uv(
             ("venv", "--no-project", "--python", sys.executable, str(runtime.path)),
             cwd=self._folder,
@@ -228,7 +229,8 @@ class RuntimeStore:
                 await install
         report(Stage.VERIFYING)
         await _verify(runtime)
-        size = await asyncio.to_thread(_open_to_everyone, runtime.path)
+        (runtime.path / ".lock").unlink(missing_ok=True)  # uv leaves it writable for everybody
+        size = await asyncio.to_thread(open_to_everyone, runtime.path)
         facts = {
             "version": runtime.version,
             "python": sys.version.split()[0],
@@ -282,64 +284,18 @@ class _UvOutput:
             self._report(Stage.COMPILING, 0, 0)
 
 
-@asynccontextmanager
-async def _build_lock(path: Path, report: _Report) -> AsyncIterator[int]:
-    """Hold the file lock of a build; yields its descriptor.
-
-    The descriptor is inherited by uv: if this process is killed, the lock stays held until
-    the uv it left behind has ended too, and nobody removes a tree under its hands.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                report(Stage.WAITING)
-                await asyncio.sleep(_LOCK_POLL_S)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 async def _uv(
     arguments: tuple[str, ...], *, cwd: Path, lock_fd: int, on_line: Callable[[str], None] | None = None
 ) -> None:
     """Run uv to its end; it is killed if the caller goes away."""
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
-    }
+    environment = plain_environment()
     environment.setdefault("UV_CACHE_DIR", str(_uv_cache(cwd)))
     environment["UV_NO_PROGRESS"] = "1"
-    process = await asyncio.create_subprocess_exec(
-        uv.find_uv_bin(),
-        *arguments,
-        cwd=cwd,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        pass_fds=(lock_fd,),
-        umask=0o022,
+    ended = await run_program(
+        (uv.find_uv_bin(), *arguments), cwd=cwd, env=environment, pass_fds=(lock_fd,), on_line=on_line
     )
-    lines: list[str] = []
-    try:
-        if process.stderr is None:
-            raise AssertionError("stderr is a pipe")
-        async for raw in process.stderr:
-            line = raw.decode(errors="replace").rstrip()
-            lines.append(line)
-            if on_line is not None:
-                on_line(line)
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if code != 0:
-        _raise_for(lines)
+    if ended.code != 0:
+        _raise_for(ended.lines)
 
 
 def _uv_cache(folder: Path) -> Path:
@@ -352,12 +308,12 @@ def _uv_cache(folder: Path) -> Path:
     return folder / ".uv-cache"
 
 
-def _raise_for(lines: list[str]) -> None:
+def _raise_for(lines: Sequence[str]) -> None:
     """Say why uv failed, in its own words."""
     said = [line.strip() for line in lines if line.strip()]
     first = next((number for number, line in enumerate(said) if line.startswith("error")), -3)
     evidence = " ".join(said[first:])[:500]
-    if _NETWORK_TROUBLE.search(evidence) and "Hash mismatch" not in evidence:
+    if NETWORK_TROUBLE.search(evidence) and "Hash mismatch" not in evidence:
         raise Retry(f"the package index did not answer: {evidence}", after_s=5.0)
     raise GiveUp(
         "The packages of the Airflow runtime could not be installed",
@@ -391,32 +347,6 @@ async def _verify(runtime: Runtime) -> None:
             component="runtime",
             evidence=said[-1][:500],
         )
-
-
-def _open_to_everyone(path: Path) -> int:
-    """Let every user read the tree, whatever the umask of uv's cache was; return its size in bytes."""
-    (path / ".lock").unlink(missing_ok=True)  # uv leaves it writable for everybody
-    size = 0
-    for folder, _folders, files in os.walk(path):
-        _add_mode(Path(folder), 0o755)
-        for name in files:
-            file = Path(folder) / name
-            found = file.lstat()
-            size += found.st_blocks * 512
-            if stat.S_ISREG(found.st_mode):
-                _add_mode(file, 0o755 if found.st_mode & stat.S_IXUSR else 0o644)
-    return size
-
-
-def _add_mode(path: Path, bits: int) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode | bits != mode:
-        path.chmod(mode | bits)
-
-
-def _remove_tree(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _count_packages(lock: Path) -> int:

@@ -94,8 +94,13 @@ class Layout:
 
     @property
     def layers(self) -> Path:
-        """Packages, plugins and start-up scripts on top of a runtime, one folder per layer."""
+        """Built layers, one folder per id: what a user's requirements, plugins and script become."""
         return self.home / "layers"
+
+    @property
+    def layer_builds(self) -> Path:
+        """Scratch folders of builds under way and uv's cache for layers; may be deleted when none runs."""
+        return self.home / "layer-builds"
 
     @property
     def plug_in(self) -> Path:
