@@ -41,6 +41,17 @@ class RuntimeInstaller:
         """Return whether `ensure` would have nothing to do."""
         return self._runtimes.is_installed(version)
 
+    def has(self, runtime_id: str) -> bool:
+        """Return whether a runtime is installed, also one made from an earlier lock."""
+        return self._runtimes.has(runtime_id)
+
+    async def ensure_id(self, runtime_id: str) -> Runtime:
+        """Return a runtime by its id, installing it first if need be; see `RuntimeStore.ensure_id`."""
+        version = runtime_id.rpartition("-")[0]
+        if self.has(runtime_id) or self.locate(version).id != runtime_id:
+            return await self._runtimes.ensure_id(runtime_id)
+        return await self.ensure(version)
+
     def list(self) -> list[RuntimeListing]:
         """Return supported and installed runtimes; see `RuntimeStore.list`."""
         return self._runtimes.list()

@@ -141,6 +141,28 @@ class RuntimeStore:
         """Return whether `ensure` would have nothing to do."""
         return (self.locate(version).path / _MARKER).exists()
 
+    def has(self, runtime_id: str) -> bool:
+        """Return whether a runtime is installed, also one made from an earlier lock."""
+        return (self._folder / runtime_id / _MARKER).exists()
+
+    async def ensure_id(self, runtime_id: str, on_progress: Progress | None = None) -> Runtime:
+        """Return a runtime by its id, installing it first if need be; otherwise as `ensure`.
+
+        Raises:
+            GiveUp: It is neither installed nor made from a lock that is known here.
+        """
+        version = runtime_id.rpartition("-")[0]
+        if self.has(runtime_id):
+            return Runtime(runtime_id, version, self._folder / runtime_id)
+        if version not in self._locks or self.locate(version).id != runtime_id:
+            raise GiveUp(
+                f"The runtime {runtime_id} is no longer installed and its lock is not known",
+                code="RUNTIME_GONE",
+                component="runtime",
+                fix="Update the environment: it then moves to the newest runtime of its version.",
+            )
+        return await self.ensure(version, on_progress)
+
     async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
         """Return the runtime of a version, installing it first if need be.
 

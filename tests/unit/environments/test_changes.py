@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openmwaa.airflow.components import Surroundings, build_manifest
-from openmwaa.environments.changes import Action, plan_change, to_json
+from openmwaa.environments.changes import Action, plan_change, to_json, with_strategy
 from openmwaa.environments.manifest import Kind, Manifest, Placement
 from openmwaa.environments.spec import EnvironmentSpec, LogSetting
 from tests.support.specs import a_spec
@@ -22,6 +22,8 @@ PLACEMENT = Placement(
     "redis+socket:///b",
     Path("/runtime"),
     Path("/plug-in"),
+    Path("/plugins"),
+    Path("/startup/startup.sh"),
 )
 SURROUNDINGS = Surroundings("https://127.0.0.5", "PEM", "http://127.0.0.1:1", "us-east-1", "000000000000")
 SMALL = a_spec(environment_class="mw1.small", schedulers=2, min_webservers=2, max_webservers=2, max_workers=5)
@@ -110,3 +112,26 @@ def test_switching_the_triggerer_off_stops_it() -> None:
     """A component that is not wanted any more is removed."""
     kinds = effects(airflow_configuration_options={"mwaa.triggerer_enabled": "false"})
     assert kinds[Kind.TRIGGERER] == (Action.REMOVE, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "series"),
+    [
+        ({"airflow_configuration_options": {"core.parallelism": "8"}}, 1),
+        ({}, 1),
+        ({"min_workers": 3}, 0),
+        ({"weekly_maintenance_window_start": "MON:01:00"}, 0),
+        ({"airflow_version": "3.0.6"}, 0),
+    ],
+)
+def test_workers_that_are_replaced_gracefully_have_successors_of_other_names(
+    changes: dict[str, Any], series: int
+) -> None:
+    """Only where workers are replaced; another version always stops everything (mwaa.md 2.3)."""
+    after = dataclasses.replace(SMALL, **changes)
+    graceful = with_strategy(SMALL, after, "GRACEFUL", build)
+    assert graceful.worker_series == series
+    assert with_strategy(SMALL, after, "FORCED", build) == after
+    assert [field.field for field in plan_change(SMALL, graceful, build).fields] == list(changes)
+    names = {(one.kind, one.first_index) for one in build(graceful).components if one.kind is Kind.WORKER}
+    assert names == {(Kind.WORKER, 100 * series)}

@@ -138,10 +138,6 @@ def test_counts_are_within_limits_or_refused(kind: str, counts: dict[str, int]) 
         ({"DagS3Path": "a/../b"}, r"'\.\.'"),
         ({"DagS3Path": "dags\x00"}, "control characters"),
         ({"Tags": {"AWS:createdBy": "me"}}, "reserved"),
-        ({"PluginsS3Path": "plugins.zip"}, "PluginsS3Path is not supported"),
-        ({"PluginsS3ObjectVersion": "v"}, "PluginsS3ObjectVersion is not supported"),
-        ({"RequirementsS3Path": "requirements.txt"}, "RequirementsS3Path"),
-        ({"StartupScriptS3Path": "startup.sh"}, "StartupScriptS3Path"),
         ({"IdentityCenterConfiguration": {"StartUrl": "https://x"}}, "IdentityCenterConfiguration"),
         ({"Teams": {"data": {}}}, "Teams"),
     ],
@@ -209,22 +205,17 @@ SAME: dict[str, Any] = {
     "PluginsS3Path": "",
     "RequirementsS3Path": "",
 }
-OTHER: dict[str, Any] = {
-    "AirflowVersion": "3.0.6",
-    "EnvironmentClass": "mw1.medium",
-    "ExecutionRoleArn": "arn:aws:iam::000000000000:role/other",
-    "SourceBucketArn": "arn:aws:s3:::airflow-beta",
-    "DagS3Path": "dags",
-    "WebserverAccessMode": "PUBLIC_ONLY",
-    "NetworkConfiguration": {"SecurityGroupIds": ["sg-b"]},
-    "PluginsS3Path": "plugins.zip",
-    "PluginsS3ObjectVersion": "v",
-    "RequirementsS3Path": "requirements.txt",
-    "RequirementsS3ObjectVersion": "v",
-    "StartupScriptS3Path": "startup.sh",
-    "StartupScriptS3ObjectVersion": "v",
-    "IdentityCenterConfiguration": {"StartUrl": "https://x"},
-    "Teams": {"Remove": ["data"]},
+OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
+    "AirflowVersion": ("3.0.6", {"airflow_version": "3.0.6", "runtime_id": "3.0.6"}),
+    "EnvironmentClass": ("mw1.medium", {"environment_class": "mw1.medium"}),
+    "ExecutionRoleArn": (
+        "arn:aws:iam::000000000000:role/other",
+        {"execution_role_arn": "arn:aws:iam::000000000000:role/other"},
+    ),
+    "SourceBucketArn": ("arn:aws:s3:::airflow-beta", {"source_bucket_arn": "arn:aws:s3:::airflow-beta"}),
+    "DagS3Path": ("other", {"dag_s3_path": "other"}),
+    "WebserverAccessMode": ("PUBLIC_ONLY", {"webserver_access_mode": "PUBLIC_ONLY"}),
+    "NetworkConfiguration": ({"SecurityGroupIds": ["sg-b"]}, {"security_group_ids": ("sg-b",)}),
 }
 
 
@@ -235,9 +226,51 @@ def test_the_whole_model_with_the_same_values_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("member", sorted(OTHER))
-def test_a_member_that_cannot_be_changed_yet_is_refused_by_name(member: str) -> None:
+def test_a_member_changes_its_field_and_no_other(member: str) -> None:
+    """Absent members keep their value (mwaa.md 1.6)."""
+    value, fields = OTHER[member]
+    spec = create()
+    assert update(spec, **{member: value}) == dataclasses.replace(spec, **fields)
+
+
+@pytest.mark.parametrize("member", ["IdentityCenterConfiguration", "Teams"])
+def test_what_is_not_built_is_refused_by_name(member: str) -> None:
+    """Never accepted and ignored."""
     with pytest.raises(InvalidRequestError, match=f"^{member}"):
-        update(create(), **{member: OTHER[member]})
+        update(create(), **{member: {"x": "y"}})
+
+
+def test_another_class_moves_counts_that_nobody_named_into_its_range() -> None:
+    """From micro to small there must be two schedulers; a count that is named is checked."""
+    micro = create(EnvironmentClass="mw1.micro")
+    small = update(micro, EnvironmentClass="mw1.small")
+    assert (small.schedulers, small.min_webservers, small.max_webservers) == (2, 2, 2)
+    assert update(small, EnvironmentClass="mw1.micro").max_workers == 1
+    with pytest.raises(InvalidRequestError, match="The scheduler count"):
+        update(micro, EnvironmentClass="mw1.small", Schedulers=1)
+
+
+def test_only_an_update_without_a_field_and_another_version_move_to_the_newest_runtime() -> None:
+    """An environment stays on its patch of Airflow until then (mwaa.md 1.6)."""
+    spec = dataclasses.replace(create(), runtime_id="3.3.1-old")
+    limits = dataclasses.replace(LIMITS, runtime_of=lambda version: f"{version}-new")
+
+    def after(**members: Any) -> str:
+        return apply_update(a_record(spec), {"Name": "alpha", **members}, limits).runtime_id
+
+    assert after() == "3.3.1-new"
+    assert after(AirflowVersion="3.0.6") == "3.0.6-new"
+    assert after(MaxWorkers=4) == "3.3.1-old"
+
+
+def test_a_change_of_version_that_mwaa_does_not_make_is_refused() -> None:
+    """In the words of who knows versions."""
+    limits = dataclasses.replace(
+        LIMITS, change_refused=lambda _from, to: f"not to {to}" if to == "2.11.2" else None
+    )
+    with pytest.raises(InvalidRequestError, match=r"^not to 2\.11\.2$"):
+        apply_update(a_record(create()), {"AirflowVersion": "2.11.2"}, limits)
+    assert apply_update(a_record(create()), {}, limits)
 
 
 def test_security_groups_have_no_order() -> None:
