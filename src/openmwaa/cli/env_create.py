@@ -16,6 +16,7 @@ from openmwaa.cli.folder_sync import carry_out, local_files, plan_sync, remote_f
 from openmwaa.cli.operator import Operator
 from openmwaa.cli.options import KEY_VALUE, RANGE
 from openmwaa.cli.output import json_option, print_json
+from openmwaa.cli.source_files import chosen_files, upload
 from openmwaa.cli.waiting import Progress, Waiter, require_available, show_installation
 from openmwaa.environments.classes import CLASSES
 from openmwaa.settings import Settings
@@ -44,6 +45,9 @@ DAGS_PREFIX = "dags/"
     metavar="K=V",
     help="Airflow option, e.g. core.parallelism=8.",
 )
+@click.option("--requirements", metavar="FILE", help="requirements.txt to upload and install.")
+@click.option("--plugins", metavar="FILE", help="plugins.zip to upload and unpack.")
+@click.option("--startup-script", metavar="FILE", help="Shell script to upload and run at each start.")
 @click.option("--tag", "tags", type=KEY_VALUE, multiple=True, metavar="K=V")
 @click.option("--bucket", help="Source bucket, with versioning on (default: one of its own).")
 @click.option("--role", metavar="ARN", help="Execution role.")
@@ -63,6 +67,7 @@ def command(
     role: str | None,
     no_wait: bool,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Create an environment. `openmwaa env create NAME --dags DIR` is enough.
 
@@ -72,6 +77,7 @@ def command(
     clients, operator, progress = Clients(settings), Operator(settings), Progress(quiet=as_json)
     source = bucket or account.bucket_name(settings.account_id, name)
     files = local_files(dags) if dags else {}
+    extras = chosen_files(chosen)
     request = build_request(
         settings,
         name,
@@ -92,6 +98,7 @@ def command(
         carry_out(clients.s3, source, DAGS_PREFIX, files, plan)
         progress.line(f"{len(files)} files of {dags} are at s3://{source}/{DAGS_PREFIX}.")
     try:
+        request.update(upload(clients.s3, source, extras, {}, progress))  # type: ignore[typeddict-item]
         create(clients, operator, request, progress, wait=not no_wait)
     except ClientError:
         if new and not _exists(clients, name):  # refused: leave nothing behind

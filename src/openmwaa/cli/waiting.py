@@ -21,7 +21,9 @@ from openmwaa.cli.output import on_terminal
 if TYPE_CHECKING:
     from mypy_boto3_mwaa.type_defs import EnvironmentTypeDef
 
-_BUSY: Final = frozenset({"CREATING", "PENDING", "UPDATING", "CREATING_SNAPSHOT", "ROLLING_BACK", "DELETING"})
+_BUSY: Final = frozenset(
+    {"CREATING", "PENDING", "UPDATING", "CREATING_SNAPSHOT", "ROLLING_BACK", "MAINTENANCE", "DELETING"}
+)
 _POLL_S: Final = 0.3
 _PATIENCE_S: Final = 60.0
 """How long the service may be away (restarted, say) before waiting ends."""

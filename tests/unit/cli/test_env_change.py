@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from openmwaa.cli.env_change import plan_lines, update_members
+from openmwaa.cli.change_options import update_members
 from openmwaa.cli.options import KEY_VALUE, RANGE
+from openmwaa.cli.plan_text import plan_lines
 from tests.support.specs import a_spec
 
 SPEC = a_spec(airflow_configuration_options={"core.parallelism": "8", "a.b": "c"}).to_json()

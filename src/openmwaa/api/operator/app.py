@@ -20,13 +20,13 @@ from starlette.routing import Route
 
 from openmwaa.api.errors import STATUS_OF, ServiceError, to_service_error
 from openmwaa.api.operator import views
+from openmwaa.api.operator.bodies import read_body
 from openmwaa.api.operator.context import OperatorContext
+from openmwaa.api.operator.updates import UpdateRoutes
 from openmwaa.artifacts.runtimes import RuntimeProgress
 from openmwaa.backends.base import Observed
-from openmwaa.environments import changes
 from openmwaa.environments.errors import EnvironmentNotFoundError
 from openmwaa.environments.record import EnvironmentRecord
-from openmwaa.environments.requests import apply_update
 from openmwaa.kit.errors import GiveUp, Retry
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +34,6 @@ _log = structlog.get_logger(__name__)
 _OBSERVE_S: Final = 5.0
 _MOST_EVENTS: Final = 1000
 _CLI_TIMEOUT_S: Final = 600.0
-_RESTART_SOURCE: Final = "openmwaa env restart"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -42,13 +41,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 def create_operator(context: OperatorContext) -> Starlette:
     """Return the application. Errors are `{"code", "message"}` with the codes of the AWS API."""
     operator = _Operator(context)
+    updates = UpdateRoutes(context)
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "/environments"): operator.list_environments,
         ("GET", "/environments/{name}"): operator.show_environment,
         ("GET", "/environments/{name}/events"): operator.list_events,
         ("GET", "/environments/{name}/logs"): operator.list_logs,
-        ("POST", "/environments/{name}/plan"): operator.plan_update,
-        ("POST", "/environments/{name}/restart"): operator.restart,
+        ("POST", "/environments/{name}/plan"): updates.plan,
+        ("POST", "/environments/{name}/update"): updates.update,
+        ("POST", "/environments/{name}/restart"): updates.restart,
         ("POST", "/environments/{name}/cli"): operator.run_command,
         ("GET", "/runtimes"): operator.list_runtimes,
         ("POST", "/runtimes/{version}"): operator.install_runtime,
@@ -121,24 +122,10 @@ class _Operator:
             }
         )
 
-    async def plan_update(self, request: Request) -> Response:
-        """What UpdateEnvironment with these members would do. Changes nothing."""
-        record = await self._record(request)
-        wanted = apply_update(record, await _body(request), self._context.limits)
-        plan = changes.plan_change(record.spec, wanted, lambda spec: self._context.manifest(record, spec))
-        return JSONResponse(changes.to_json(plan))
-
-    async def restart(self, request: Request) -> Response:
-        """Replace every component: an update without a changed field."""
-        record = await self._context.store.environments.change(
-            request.path_params["name"], lambda record: record.spec, source=_RESTART_SOURCE
-        )
-        return JSONResponse({"name": record.name, "generation": record.generation})
-
     async def run_command(self, request: Request) -> Response:
         """Run any Airflow command, without the limits of MWAA's CLI endpoint."""
         record = await self._record(request)
-        arguments = (await _body(request)).get("arguments")
+        arguments = (await read_body(request)).get("arguments")
         if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
             raise ServiceError("ValidationException", "arguments must be a list of texts.")
         result = await self._context.run_airflow(record, arguments, _CLI_TIMEOUT_S)
@@ -246,16 +233,6 @@ def _log_files(components: Path, tasks: Path) -> list[dict[str, Any]]:
 def _task_name(path: Path) -> str:
     """Return e.g. `nyc_flights/manual__1/check/1`."""
     return "/".join(part.partition("=")[2] for part in path.with_suffix("").parts)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise ServiceError("SerializationException", "The body must be a JSON object.")
-    return body
 
 
 def _number(request: Request, name: str, default: int, *, low: int, high: int | None = None) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from openmwaa.api.ports import Preflight
 from openmwaa.artifacts.installer import RuntimeInstaller
 from openmwaa.backends.base import CommandResult, Observed
+from openmwaa.environments.changes import ChangePlan
 from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
@@ -29,6 +32,11 @@ class LogFolders:
     tasks: Path
 
 
+Preview = Callable[
+    [EnvironmentRecord, EnvironmentSpec, ChangePlan, Mapping[str, bytes] | None], Awaitable[dict[str, Any]]
+]
+
+
 @dataclass(frozen=True)
 class OperatorContext:
     """Parts that requests are answered with.
@@ -45,6 +53,12 @@ class OperatorContext:
         run_airflow: `await run_airflow(record, arguments, timeout_s)`: runs `airflow *arguments`
             beside the environment's components.
 
+        preflight: Looks at the source bucket before an update is accepted.
+
+        preview: `await preview(record, wanted, plan, contents)`: more about a planned change, as
+            members of the answer. `contents`: files that are not in the bucket yet, by field of the
+            spec; None: without building or importing anything.
+
         log_folders: Where the logs are; None for a backend whose logs are not files of this host.
     """
 
@@ -55,4 +69,6 @@ class OperatorContext:
     manifest: Callable[[EnvironmentRecord, EnvironmentSpec], Manifest]
     run_airflow: Callable[[EnvironmentRecord, Sequence[str], float], Awaitable[CommandResult]]
     runtimes: RuntimeInstaller
+    preflight: Preflight
+    preview: Preview | None = None
     log_folders: Callable[[EnvironmentRecord], LogFolders] | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
@@ -14,25 +12,19 @@ from openmwaa.airflow.versions import VERSIONS
 from openmwaa.api.context import ApiContext, Call
 from openmwaa.api.errors import ServiceError
 from openmwaa.api.services.mwaa_views import environment_view, name_in_token, next_token
+from openmwaa.api.services.updates import Updates
 from openmwaa.api.throttle import Throttle
-from openmwaa.environments.arns import EnvironmentArn, bucket_of
-from openmwaa.environments.changes import with_strategy
+from openmwaa.environments.arns import EnvironmentArn
 from openmwaa.environments.errors import EnvironmentNotFoundError, InvalidRequestError
 from openmwaa.environments.ids import new_environment_id
 from openmwaa.environments.record import EnvironmentRecord
-from openmwaa.environments.requests import MAX_TAGS, apply_update, build_spec, check_tags
-from openmwaa.environments.source_files import pins_wanted
-from openmwaa.environments.spec import EnvironmentSpec, S3File
+from openmwaa.environments.requests import MAX_TAGS, check_tags
 from openmwaa.environments.status import USABLE
 from openmwaa.kit.errors import Retry
 
 _log = structlog.get_logger(__name__)
 
 _PAGE: Final = 25
-_PREFLIGHT_TIMEOUT_S: Final = 5.0
-_PIN_TIMEOUT_S: Final = 60.0
-"""Plugins may be a gigabyte, and are read once to know their digest."""
-
 _INVOKE_PER_SECOND: Final = 10
 
 
@@ -42,16 +34,13 @@ class MwaaService:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._environments = context.store.environments
+        self._updates = Updates(self._environments, context.preflight, context.limits, context.manifest)
         self._throttle = Throttle(_INVOKE_PER_SECOND)
 
     async def create_environment(self, call: Call) -> dict[str, Any]:
         """Accept a new environment: everything that can be checked at once is checked before."""
         context = self._context
-        build_spec(call.parameters, context.limits)  # what needs no look outside is refused first
-        async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-            bucket = bucket_of(call.parameters["SourceBucketArn"])
-            await context.preflight.check(bucket, call.parameters["DagS3Path"])
-        spec = build_spec(call.parameters, context.limits, await self._pins(call.parameters))
+        spec = await self._updates.new_spec(call.parameters)
         environment_id = new_environment_id()
         record = await self._environments.create(
             environment_id,
@@ -74,26 +63,7 @@ class MwaaService:
 
     async def update_environment(self, call: Call) -> dict[str, Any]:
         """Accept a change; without a changed member every component is replaced."""
-        context, request = self._context, call.parameters
-        known = await self._environments.get(request["Name"])
-        apply_update(known, request, context.limits)  # what needs no look outside is refused first
-        pins = await self._pins(request, known.spec)
-        wanted = apply_update(known, request, context.limits, pins)
-        if (wanted.source_bucket_arn, wanted.dag_s3_path) != (
-            known.spec.source_bucket_arn,
-            known.spec.dag_s3_path,
-        ):
-            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-                await context.preflight.check(bucket_of(wanted.source_bucket_arn), wanted.dag_s3_path)
-        strategy = request.get("WorkerReplacementStrategy", "FORCED")
-
-        def edit(current: EnvironmentRecord) -> EnvironmentSpec:
-            after = apply_update(current, request, context.limits, pins)
-            return with_strategy(current.spec, after, strategy, lambda spec: context.manifest(current, spec))
-
-        record = await self._environments.change(
-            request["Name"], edit, source=call.operation, strategy=strategy
-        )
+        record = await self._updates.accept(call.parameters["Name"], call.parameters, source=call.operation)
         if call.parameters.get("AirflowConfigurationOptions"):
             await self._note_overridden_options(record)
         return {"Arn": str(record.arn)}
@@ -177,20 +147,6 @@ class MwaaService:
     async def publish_metrics(self, call: Call) -> dict[str, Any]:  # noqa: ARG002 - see below
         """Accept and drop the data: AWS's documentation says that it is ignored."""
         return {}
-
-    async def _pins(
-        self, request: Mapping[str, Any], spec: EnvironmentSpec | None = None
-    ) -> dict[str, S3File]:
-        """Look up the files that a request names."""
-        wanted = pins_wanted(request, spec)
-        async with asyncio.timeout(_PIN_TIMEOUT_S):
-            found = await asyncio.gather(
-                *(
-                    self._context.preflight.pin(one.bucket, one.path, one.version, max_bytes=one.max_bytes)
-                    for one in wanted.values()
-                )
-            )
-        return dict(zip(wanted, found, strict=True))
 
     async def _usable(self, name: str) -> EnvironmentRecord:
         record = await self._environments.get(name)

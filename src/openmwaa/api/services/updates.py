@@ -1,0 +1,147 @@
+"""From a request of UpdateEnvironment to an accepted change: the same for the AWS API and the operator's.
+
+What can be known to fail is refused here, with MWAA's own error, and nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from openmwaa.api.ports import Preflight
+from openmwaa.environments.arns import bucket_of
+from openmwaa.environments.changes import with_strategy
+from openmwaa.environments.manifest import Manifest
+from openmwaa.environments.record import EnvironmentRecord
+from openmwaa.environments.requests import Limits, apply_update, build_spec
+from openmwaa.environments.source_files import Pins, pins_wanted
+from openmwaa.environments.spec import EnvironmentSpec, S3File
+from openmwaa.store.environments import EnvironmentRepository
+
+_BUCKET_TIMEOUT_S: Final = 5.0
+_PIN_TIMEOUT_S: Final = 60.0
+"""Plugins may be a gigabyte, and are read once to know their digest."""
+
+FORCED: Final = "FORCED"
+
+
+class Updates:
+    """Turns requests into specs and has them accepted."""
+
+    def __init__(
+        self,
+        environments: EnvironmentRepository,
+        preflight: Preflight,
+        limits: Limits,
+        manifest: Callable[[EnvironmentRecord, EnvironmentSpec], Manifest],
+    ) -> None:
+        """Take what requests are checked against.
+
+        Args:
+            environments: Where changes are accepted.
+
+            preflight: Looks at the source bucket.
+
+            limits: What this installation offers.
+
+            manifest: What should run for a spec of an environment; no I/O.
+        """
+        self._environments = environments
+        self._preflight = preflight
+        self._limits = limits
+        self._manifest = manifest
+
+    async def new_spec(self, request: Mapping[str, Any]) -> EnvironmentSpec:
+        """Return the spec of a new environment.
+
+        Args:
+            request: Members of CreateEnvironment.
+
+        Raises:
+            InvalidRequestError: Names what cannot be carried out.
+
+            Retry: The source bucket's server cannot answer now.
+        """
+        build_spec(request, self._limits)  # what needs no look outside is refused first
+        await self._check_bucket(request["SourceBucketArn"], request["DagS3Path"])
+        return build_spec(request, self._limits, await self._pin(request))
+
+    async def wanted(
+        self, record: EnvironmentRecord, request: Mapping[str, Any], *, given: Pins | None = None
+    ) -> EnvironmentSpec:
+        """Return the spec that a request leads to. Changes nothing.
+
+        Args:
+            record: The environment as it is.
+
+            request: Members of UpdateEnvironment.
+
+            given: Files that are not in the bucket yet, by field of the spec: for a preview.
+
+        Raises:
+            InvalidRequestError: Names what cannot be carried out.
+
+            Retry: The source bucket's server cannot answer now.
+        """
+        return (await self._prepare(record, request, given))[0]
+
+    async def accept(
+        self, name: str, request: Mapping[str, Any], *, source: str, notes: Mapping[str, Any] | None = None
+    ) -> EnvironmentRecord:
+        """Accept a change; its work begins at once.
+
+        Args:
+            name: The environment.
+
+            request: Members of UpdateEnvironment; without a changed member every component is replaced.
+
+            source: `LastUpdate.Source`.
+
+            notes: What the work begins with.
+
+        Raises:
+            EnvironmentNotFoundError: No living environment has this name.
+
+            InvalidRequestError: Names what cannot be carried out, or the status that does not accept it.
+
+            Retry: The source bucket's server cannot answer now.
+        """
+        known = await self._environments.get(name)
+        _, pins = await self._prepare(known, request, None)
+        strategy = request.get("WorkerReplacementStrategy") or FORCED
+
+        def edit(current: EnvironmentRecord) -> EnvironmentSpec:
+            after = apply_update(current, request, self._limits, pins)
+            return with_strategy(current.spec, after, strategy, lambda spec: self._manifest(current, spec))
+
+        return await self._environments.change(name, edit, source=source, strategy=strategy, notes=notes)
+
+    async def _prepare(
+        self, record: EnvironmentRecord, request: Mapping[str, Any], given: Pins | None
+    ) -> tuple[EnvironmentSpec, Pins]:
+        apply_update(record, request, self._limits)  # what needs no look outside is refused first
+        pins = {**(await self._pin(request, record.spec)), **(given or {})}
+        wanted = apply_update(record, request, self._limits, pins)
+        before = record.spec
+        if (wanted.source_bucket_arn, wanted.dag_s3_path) != (before.source_bucket_arn, before.dag_s3_path):
+            await self._check_bucket(wanted.source_bucket_arn, wanted.dag_s3_path)
+        return wanted, pins
+
+    async def _check_bucket(self, arn: str, prefix: str) -> None:
+        async with asyncio.timeout(_BUCKET_TIMEOUT_S):
+            await self._preflight.check(bucket_of(arn), prefix)
+
+    async def _pin(
+        self, request: Mapping[str, Any], spec: EnvironmentSpec | None = None
+    ) -> dict[str, S3File]:
+        """Look up the files that a request names."""
+        wanted = pins_wanted(request, spec)
+        async with asyncio.timeout(_PIN_TIMEOUT_S):
+            found = await asyncio.gather(
+                *(
+                    self._preflight.pin(one.bucket, one.path, one.version, max_bytes=one.max_bytes)
+                    for one in wanted.values()
+                )
+            )
+        return dict(zip(wanted, found, strict=True))
