@@ -56,6 +56,7 @@ DAGS_PREFIX = "dags/"
 @click.pass_obj
 def command(
     settings: Settings,
+    /,
     name: str,
     dags: Path | None,
     version: str | None,

@@ -76,7 +76,7 @@ def upload(
 
         progress: Told about each file.
     """
-    members = {}
+    members: dict[str, str] = {}
     for file, path in files.items():
         if path is None:
             continue

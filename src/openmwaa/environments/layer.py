@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Final
 
+from openmwaa.environments.spec import EnvironmentSpec
+
 _DIGITS: Final = 12
 _RECIPE: Final = 1
 """Raised when layers are built in another way, so that no environment keeps one of the old kind."""
@@ -36,3 +38,9 @@ def layer_id(
         return None
     content = json.dumps([_RECIPE, *digests]).encode()
     return f"{runtime_id}-{hashlib.sha256(content).hexdigest()[:_DIGITS]}"
+
+
+def layer_of(spec: EnvironmentSpec) -> str | None:
+    """Return the id of a spec's layer; None: it has nothing on top of its runtime."""
+    files = (spec.requirements, spec.plugins, spec.startup_script)
+    return layer_id(spec.runtime_id, *(file.digest if file else None for file in files))

@@ -39,7 +39,16 @@ async def install_runtime(parts: Parts, record: EnvironmentRecord) -> StepResult
 
 async def build_layer(parts: Parts, record: EnvironmentRecord) -> StepResult:
     """Build what requirements, plugins and start-up script make; nothing that runs sees it yet."""
-    return StepResult(parts.layer_of(record.spec), await parts.layers.ensure(record.spec))
+    layer = await parts.layers.ensure(record, record.spec)
+    if layer is None:
+        return StepResult()
+    facts = layer.facts
+    notes = " ".join(layer.warnings)
+    return StepResult(
+        layer.id,
+        f"Requirements, plugins and start-up script are ready: {len(facts['added'])} packages added,"
+        f" {len(facts['changed'])} changed{'. ' + notes if notes else ''}",
+    )
 
 
 async def create_database(parts: Parts, record: EnvironmentRecord) -> StepResult:

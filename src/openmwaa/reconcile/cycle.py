@@ -193,7 +193,11 @@ class Cycle:
             attempts=0,
             last_change_failed=False,
             last_update=self._last_update("SUCCESS", None),
-            event=("available", f"{verb} in {seconds:.1f} s.", {"seconds": seconds}),
+            event=(
+                "available",
+                f"{verb} in {seconds:.1f} s.",
+                {"seconds": seconds, "generation": record.generation},
+            ),
         )
 
     async def _watch(self) -> Outcome:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from openmwaa.airflow.components import downgrade_commands, migrate_commands
+from openmwaa.airflow.components import migrate_commands
+from openmwaa.airflow.version_changes import downgrade_commands
 from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.environments.record import RESTORE_FROM, UNDO, EnvironmentRecord
 from openmwaa.environments.spec import EnvironmentSpec
@@ -45,10 +46,7 @@ async def stop_components(parts: Parts, record: EnvironmentRecord) -> StepResult
 async def copy_database(parts: Parts, record: EnvironmentRecord) -> StepResult:
     """Copy the metadata database inside the server, to go back to."""
     label = copy_label(record)
-    databases = parts.store.airflow_databases
-    # A copy of an earlier try was made when nothing had been changed yet: it is as good as a new one.
-    if not await databases.has_copy(record.id, label):
-        await databases.copy(record.id, label)
+    await parts.store.airflow_databases.copy(record.id, label)
     return StepResult(label, "The metadata database was copied")
 
 
@@ -67,11 +65,8 @@ async def migrate_database(parts: Parts, record: EnvironmentRecord) -> StepResul
     """
     spec, good = record.spec, record.good_spec
     databases = parts.store.airflow_databases
-    if good is not None and (await databases.has_copy(record.id, copy_label(record))):
-        await databases.restore(record.id, copy_label(record))
-        await databases.copy(record.id, copy_label(record))
-    elif good is not None:  # killed between the two lines above: the database is as it was
-        await databases.copy(record.id, copy_label(record))
+    if good is not None:
+        await databases.restore(record.id, copy_label(record))  # an earlier try may have been cut off
     secrets = {}
     snapshot = record.checkpoints.get(RESTORE_FROM)
     if snapshot:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from openmwaa.airflow.components import Surroundings, build_manifest
+from openmwaa.artifacts.layers import Layer
 from openmwaa.backends.base import Backend
-from openmwaa.environments.layer import layer_id
+from openmwaa.environments.layer import layer_of
 from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.spec import EnvironmentSpec
@@ -77,8 +78,22 @@ class Runtimes(Protocol):
 class Layers(Protocol):
     """Builds what a spec has on top of its runtime."""
 
-    async def ensure(self, spec: EnvironmentSpec) -> str:
-        """Return one sentence about what was built; empty if it was there already."""
+    async def ensure(
+        self,
+        record: EnvironmentRecord,
+        spec: EnvironmentSpec,
+        contents: Mapping[str, bytes] | None = None,
+    ) -> Layer | None:
+        """Return the layer of a spec, building it first if need be; None: it has none."""
+        ...
+
+    async def installed(
+        self,
+        record: EnvironmentRecord,
+        spec: EnvironmentSpec,
+        contents: Mapping[str, bytes] | None = None,
+    ) -> Mapping[str, str]:
+        """Return every package that a spec leads to, with its version; builds nothing."""
         ...
 
 
@@ -111,18 +126,13 @@ class Parts:
         """Return the runtime of a spec."""
         return spec.runtime_id or self.runtimes.locate(spec.airflow_version).id
 
-    def layer_of(self, spec: EnvironmentSpec) -> str | None:
-        """Return the layer of a spec; None: it has nothing on top of its runtime."""
-        files = (spec.requirements, spec.plugins, spec.startup_script)
-        return layer_id(self.runtime_id(spec), *(file.digest if file else None for file in files))
-
     def manifest(self, record: EnvironmentRecord, spec: EnvironmentSpec | None = None) -> Manifest:
         """Return what should run for `spec`, by default for the one that is wanted.
 
         The same row gives the same manifest, so nothing is replaced by building it again.
         """
         spec = spec or record.spec
-        runtime, layer = self.runtime_id(spec), self.layer_of(spec)
+        runtime, layer = self.runtime_id(spec), layer_of(spec)
         manifest = build_manifest(
             spec,
             environment_id=record.id,

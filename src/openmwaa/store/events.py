@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -49,3 +50,14 @@ class EventRepository:
             (environment_name, after_id, after_id == 0, limit),
         )
         return [Event(**row) for row in rows]
+
+    async def seconds_of_updates(self, fields: Sequence[str], *, limit: int) -> Sequence[float]:
+        """Return how long the last updates of exactly these fields took here, of any environment."""
+        rows = await self._database.all(
+            "SELECT (done.data->>'seconds')::float AS seconds FROM events done JOIN events asked"
+            " ON asked.environment_id = done.environment_id AND asked.data->'generation' = done.data->'generation'"
+            " WHERE done.kind = 'available' AND asked.kind = 'update-requested' AND asked.data->'fields' = %s"
+            " ORDER BY done.id DESC LIMIT %s",
+            (Jsonb(list(fields)), limit),
+        )
+        return [row["seconds"] for row in rows]

@@ -7,6 +7,7 @@ from typing import Self
 from openmwaa.kit.keyring import Keyring
 from openmwaa.kit.secret import Secret
 from openmwaa.store.airflow_databases import AirflowDatabases
+from openmwaa.store.airflow_state import AirflowState
 from openmwaa.store.database import Database
 from openmwaa.store.environments import EnvironmentRepository
 from openmwaa.store.events import EventRepository
@@ -25,6 +26,7 @@ class Store:
         self.access_keys = AccessKeyRepository(database, keyring)
         self.keys = KeyRepository(database, keyring)
         self.airflow_databases = AirflowDatabases(database)
+        self.airflow_state = AirflowState(database)
 
     @classmethod
     async def open(cls, url: Secret, keyring: Keyring, *, timeout_s: float = 30.0) -> Self:
