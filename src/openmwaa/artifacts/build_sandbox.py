@@ -139,15 +139,15 @@ class Build:
 
     @property
     def work(self) -> Path:
-        """Files that programs of the build read: ours, open to all of them."""
+        """Files that programs of the build read: ours, and for nobody else. They may hold passwords."""
         return self.scratch / "work"
 
     def prepare(self) -> None:
         """Make the folders of the build. Blocking."""
         cache = self.shared_cache
-        for path in (self.scratch, self.work):
-            path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            path.chmod(0o755)
+        self.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.scratch.chmod(0o711)
+        self.work.mkdir(mode=0o700, exist_ok=True)
         for path, uid in (
             (cache, self.isolation.fetcher),
             (self.scratch / "fetching", self.isolation.fetcher),
@@ -200,6 +200,8 @@ class Build:
             MARKER_VARIABLE: f"{self.marker}:",
         }
         if uid:
+            os.chown(self.work, -1, uid)
+            self.work.chmod(0o750)
             argv = self._sandbox(home, cache, uid, variables).command(argv, home)
         exclusive = uid if uid and uid != self.isolation.fetcher and self.isolation.exclusive else 0
         return await run_program(

@@ -8,7 +8,8 @@ What MWAA's images accept (mwaa.md 5.3), minus what a build on this host cannot 
 | `name @ https://…`, `https://….whl` | as pip |
 | paths below `/usr/local/airflow/plugins` | from plugins.zip |
 | `-c URL-or-path`, also commented | as MWAA: takes the place of the runtime's own pins |
-| `--index-url`, `--extra-index-url`, `--find-links`, `--no-index`, `--pre`, `--trusted-host`, `--no-binary`, `--only-binary` | as pip |
+| `--index-url`, `--extra-index-url`, `--find-links`, `--no-index`, `--trusted-host` | as pip |
+| `--pre`, `--no-binary`, `--only-binary` | as pip |
 | `--prefer-binary`, `--require-hashes`, `--use-feature` | without effect; wheels are preferred anyway |
 | `-e`, `-r`, `git+…`, other local paths, `${VARIABLE}`, build options | refused |
 """
