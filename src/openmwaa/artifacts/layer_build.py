@@ -183,7 +183,14 @@ async def _make_environment(
     venv = layer / "venv"
     _give_if_separate(venv, build.isolation.fetcher)
     ended = await build.fetch(
-        uv.find_uv_bin(), "venv", "--no-project", "--color", "never", "--python", sys.executable, str(venv)
+        uv.find_uv_bin(),
+        "venv",
+        "--no-project",
+        "--color",
+        "never",
+        "--python",
+        str(_base_python()),
+        str(venv),
     )
     _require(ended, "The virtual environment of the layer could not be made")
     if resolution.builds:
