@@ -182,13 +182,12 @@ def _bash_code(dump: Path) -> str:
     names of the two variables are ours: `set -a` would export them.
     """
     program = shlex.join([sys.executable, "-I", "-S", startup_variables.__file__, str(dump)])
-    prepare = (
-        "[[ -o posix ]] || { POSIXLY_CORRECT=1; \\export -n POSIXLY_CORRECT; }; \\export -n OPENMWAA_STATUS"
-    )
-    write = f"( OPENMWAA_STATUS=$?; {prepare}; \\exec {program} $OPENMWAA_STATUS )"
-    # Also after the script: it may have a handler of its own for EXIT, in place of this one.
-    at_exit = shlex.quote(f"[[ -s {shlex.quote(str(dump))} ]] || {write}")
-    return f'trap {at_exit} EXIT\nsource "$0"\n{write}\n'
+    posix = "[[ -o posix ]] || { POSIXLY_CORRECT=1; \\export -n POSIXLY_CORRECT; }"
+    write = f'{posix}; \\export -n OPENMWAA_STATUS; \\exec {program} "$OPENMWAA_STATUS"'
+    # Bash keeps the code of `exit` by itself, but with `set -e` a failing handler would replace it.
+    at_exit = f"[[ -s {shlex.quote(str(dump))} ]] || ( OPENMWAA_STATUS=0; {write} )"
+    # Also after the script: it may have put a handler of its own in the place of this one.
+    return f'trap {shlex.quote(at_exit)} EXIT\nsource "$0"\n( OPENMWAA_STATUS=$?; {write} )\n'
 
 
 def _concluded(environment: Mapping[str, str], exported: Mapping[str, str], log: ScriptLog) -> dict[str, str]:

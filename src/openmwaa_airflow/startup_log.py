@@ -48,7 +48,10 @@ class ScriptLog:
     def say(self, text: str) -> None:
         """Add a line of our own. A full disk does not matter here."""
         with contextlib.suppress(OSError):
-            os.write(self.descriptor, f"{text}\n".encode(errors="replace"))
+            size = os.fstat(self.descriptor).st_size
+            begun = size > self._begin and os.pread(self.descriptor, 1, size - 1) != b"\n"
+            line = "\n" * begun + text + "\n"
+            os.write(self.descriptor, line.encode(errors="replace"))
         self.copy()
 
     def copy(self) -> None:

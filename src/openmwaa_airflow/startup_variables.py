@@ -18,8 +18,12 @@ from pathlib import Path
 RULES_VARIABLE = "OPENMWAA_STARTUP_RULES"
 """JSON: `options`, names set by AirflowConfigurationOptions; `reserved`, patterns of names that are ours."""
 
-_ALWAYS_RESERVED = ("OPENMWAA_*", "SPT_NOENV")
-"""What our processes are recognised by, whatever the rules say."""
+_ALWAYS_RESERVED = (
+    "OPENMWAA_*",
+    "SPT_NOENV",  # else a process title overwrites what a process is recognised by
+    "PYTHONHOME",  # the interpreter finds no library at another place than its own
+)
+"""Whatever the rules say."""
 
 _OF_THE_SHELL = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 """Bash exports these about itself; the component keeps its own."""

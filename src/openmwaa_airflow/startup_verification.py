@@ -47,7 +47,7 @@ def differences(variables: Mapping[str, str]) -> list[str]:
         )
         python, airflow = answer.stdout.split()
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return [f"{program}, which PATH leads to, does not work: {error}"]
+        return [f"{program}, which PATH leads to, does not work ({type(error).__name__})."]
     found = {"Python": python, "Airflow": airflow}
     wanted = {"Python": platform.python_version(), "Airflow": variables.get("AIRFLOW_VERSION", airflow)}
     return [

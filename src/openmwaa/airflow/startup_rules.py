@@ -62,12 +62,8 @@ _RESERVED_BY_MWAA: Final = (
     "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
     "AIRFLOW__WEBSERVER__SECRET_KEY",
 )
-_OURS: Final = (
-    "OPENMWAA_*",
-    "SPT_NOENV",  # else a process title overwrites what the process is recognised by
-    "FORWARDED_ALLOW_IPS",  # part of the route to a web server
-    "PYTHONHOME",  # Airflow runs on the runtime's interpreter and library
-)
+_OURS: Final = ("FORWARDED_ALLOW_IPS",)
+"""Part of the route to a web server. OPENMWAA_* and the like are reserved without being told."""
 
 
 def startup_rules(spec: EnvironmentSpec, version: AirflowVersion) -> dict[str, str]:
