@@ -1,8 +1,8 @@
 """Start one Airflow component: `python -m openmwaa_airflow.start <kind>-<index> <airflow arguments>`.
 
-Everything is Airflow's own command; this only names the component and removes what its
-former life left behind. A pid file that outlives a `kill -9` and a reboot may name a living
-stranger, and gunicorn would then refuse to start for ever.
+Everything is Airflow's own command; this only names the component, removes what its former
+life left behind, and runs the user's start-up script. A pid file that outlives a `kill -9` and
+a reboot may name a living stranger, and gunicorn would then refuse to start for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from openmwaa_airflow import startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     run.mkdir(exist_ok=True)
     for leftover in (f"{name}.pid", f"{name}.ready"):
         (run / leftover).unlink(missing_ok=True)
+    startup.apply(name)
     sys.argv = [str(Path(sys.executable).with_name("airflow")), *arguments]
 
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - after the component has its name

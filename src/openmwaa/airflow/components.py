@@ -9,6 +9,7 @@ from typing import Final
 
 from openmwaa.airflow.options import WEB_PORT, settings_of, variable
 from openmwaa.airflow.secrets import GENERATION_OF, ONLY_FOR
+from openmwaa.airflow.startup_rules import LONGEST_S, startup_rules
 from openmwaa.airflow.versions import AirflowVersion, airflow_version
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.classes import CLASSES, Size
@@ -31,6 +32,7 @@ _VARIABLE: Final = re.compile(r"^[A-Z][A-Z0-9_]*$")
 _WORKER_SILENT_S: Final = 20.0
 """A worker's heartbeat comes every 2 s; one that misses ten hangs or has lost its broker."""
 
+_START_TIMEOUT_S: Final = 180.0
 _STOP_GRACE_S: Final = 90.0
 """MWAA's patience between SIGTERM and SIGKILL (mwaa.md 6.5)."""
 
@@ -63,6 +65,10 @@ _MWAA_COMPONENT: Final[Mapping[Kind, str]] = {
     Kind.WORKER: "worker",
 }
 """Value of MWAA_AIRFLOW_COMPONENT: MWAA runs the first three in one container (mwaa.md 5.5, 6.4)."""
+
+_ON_MICRO: Final = "hybrid"
+"""Its value on mw1.micro for all but web servers, where MWAA has the worker in that container too.
+Ours are processes of their own, but a script that was written for MWAA asks for this word."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ def build_manifest(
         variables={
             **_process_variables(spec, placement, environment_id, surroundings),
             **{variable(option): value for option, value in settings.items()},
+            **startup_rules(spec, version),
         },
         secrets={name: sealed for name, sealed in mine.items() if name not in ONLY_FOR},
         components=tuple(components),
@@ -286,7 +293,8 @@ class _Builder:
             probe=probe,
             port=port,
             variables={
-                "MWAA_AIRFLOW_COMPONENT": _MWAA_COMPONENT[kind],
+                "MWAA_AIRFLOW_COMPONENT": self._mwaa_component(kind),
+                "MWAA_COMMAND": self._mwaa_component(kind),
                 **self._log_levels(kind),
                 **(variables or {}),
             },
@@ -298,8 +306,13 @@ class _Builder:
             stop_grace_s=stop_grace_s,
             first_index=first_index,
             drain_s=drain_s,
+            start_timeout_s=_START_TIMEOUT_S + (LONGEST_S if self._spec.startup_script else 0),
             memory_bytes=size.memory_gib * _GIB,
         )
+
+    def _mwaa_component(self, kind: Kind) -> str:
+        micro = self._spec.environment_class == "mw1.micro"
+        return _ON_MICRO if micro and kind is not Kind.WEBSERVER else _MWAA_COMPONENT[kind]
 
     def _log_levels(self, kind: Kind) -> dict[str, str]:
         """Return the levels of a component. A worker has two: its own and that of its tasks."""

@@ -84,6 +84,14 @@ def is_protected(option: str, version: AirflowVersion) -> bool:
     return plain.partition(".")[0] in _PROTECTED_SECTIONS
 
 
+def protected_variables(version: AirflowVersion) -> list[str]:
+    """Return patterns, as `fnmatch` knows them, of the variables of every protected option."""
+    generation = _FIXED_2 if version.generation == 2 else _FIXED_3
+    names = [variable(option) for option in _PROTECTED_ELSEWHERE | _FIXED.keys() | generation.keys()]
+    sections = [f"AIRFLOW__{section.upper()}__*" for section in _PROTECTED_SECTIONS]
+    return sorted([*sections, *names, *(f"{name}_{way}" for name in names for way in ("CMD", "SECRET"))])
+
+
 def settings_of(
     spec: EnvironmentSpec, version: AirflowVersion, placement: Placement, *, web_url: str
 ) -> Settings:

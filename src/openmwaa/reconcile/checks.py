@@ -18,7 +18,7 @@ _SCRIPT_TIMEOUT_S: Final = 310.0
 
 _IMPORT_TIMEOUT_S: Final = 300.0
 _CHECK_SCRIPT: Final = ("python", "-P", "-m", "openmwaa_airflow.startup", "check")
-_MWAA_COMPONENTS: Final = ("scheduler", "worker", "webserver")
+_COMPONENT: Final = "MWAA_AIRFLOW_COMPONENT"
 _LAST_LINES: Final = 5
 _FILES_NAMED: Final = 3
 
@@ -31,12 +31,10 @@ async def check_startup_script(parts: Parts, record: EnvironmentRecord) -> StepR
     """
     manifest = parts.manifest(record)
 
+    kinds = sorted({one.variables[_COMPONENT] for one in manifest.components})
+
     async def run_as(component: str) -> None:
-        variables = {
-            **manifest.variables,
-            "MWAA_AIRFLOW_COMPONENT": component,
-            "MWAA_COMMAND": component,
-        }
+        variables = {**manifest.variables, _COMPONENT: component, "MWAA_COMMAND": component}
         result = await parts.backend.run(
             dataclasses.replace(manifest, variables=variables), _CHECK_SCRIPT, timeout_s=_SCRIPT_TIMEOUT_S
         )
@@ -50,7 +48,7 @@ async def check_startup_script(parts: Parts, record: EnvironmentRecord) -> StepR
                 fix="The script must end with exit code 0 within 295 seconds on every component.",
             )
 
-    results = await asyncio.gather(*map(run_as, _MWAA_COMPONENTS), return_exceptions=True)
+    results = await asyncio.gather(*map(run_as, kinds), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
