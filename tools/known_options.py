@@ -84,19 +84,20 @@ def _distil(raw: Mapping[str, Any]) -> dict[str, Any]:
             if option.startswith(f"{new}."):
                 deprecated.setdefault(f"{old}.{option.partition('.')[2]}", option)
     gone = [change for change in raw["changes"] if change["option"] not in {*options, *deprecated}]
+    renamed = {one["option"]: _last_name(one["renamed_to"], deprecated) for one in gone if one["renamed_to"]}
+    renamed |= {old: _last_name(new, deprecated) for old, new in deprecated.items() if new not in options}
+    renamed = {old: new for old, new in renamed.items() if new in options}
+    # What became of sections that were never there is for the providers that have them to say.
+    ours = {name.partition(".")[0] for name in (*options, *deprecated, *renamed)}
     return {
         "options": dict(sorted(options.items())),
         "deprecated": {old: new for old, new in sorted(deprecated.items()) if new in options},
-        "renamed": dict(
-            sorted((one["option"], one["renamed_to"]) for one in gone if one["renamed_to"] in options)
-        ),
+        "renamed": dict(sorted(renamed.items())),
         "removed": dict(
             sorted(
                 (one["option"], " ".join(one["suggestion"].split()))
                 for one in gone
-                if one["removed"]
-                and one["renamed_to"] is None
-                and one["option"].partition(".")[0] in raw["sections"]
+                if one["removed"] and one["renamed_to"] is None and one["option"].partition(".")[0] in ours
             )
         ),
         "open_sections": sorted(set(raw["whole"]) - _NOT_OPEN),
@@ -105,6 +106,14 @@ def _distil(raw: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "integral_floats": raw["integral_floats"],
     }
+
+
+def _last_name(name: str, deprecated: Mapping[str, str]) -> str:
+    """Return where a chain of renamings ends; Airflow itself follows one step."""
+    seen = {name}
+    while (name := deprecated.get(name, name)) not in seen:
+        seen.add(name)
+    return name
 
 
 def _facts(described: Mapping[str, Any], getters: Any, values: list[str] | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -82,6 +82,12 @@ class KnownOptions:
             found.setdefault(section, []).append(key)
         return {section: tuple(keys) for section, keys in found.items()}
 
+    @cached_property
+    def former_sections(self) -> frozenset[str]:
+        """Sections of names that are not read any more, without those that still have keys."""
+        names = (*self.deprecated, *self.renamed, *self.removed)
+        return frozenset(name.partition(".")[0] for name in names) - self.sections.keys()
+
     def current(self, option: str) -> str:
         """Return the name that replaced a deprecated one; other names as they are."""
         return self.deprecated.get(option, option)
@@ -101,7 +107,7 @@ class KnownOptions:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def known_options(version: str) -> KnownOptions:
     """Return what a version knows.
 
@@ -122,6 +128,13 @@ def known_options(version: str) -> KnownOptions:
         provider_sections=frozenset(data["provider_sections"]),
         integral_floats=data["integral_floats"],
     )
+
+
+@cache
+def retired_sections(version: str) -> frozenset[str]:
+    """Return Airflow's own sections that this version has left behind, e.g. `webserver` in 3.x."""
+    own = (frozenset(other.sections) - other.provider_sections for other in other_versions(version))
+    return known_options(version).former_sections & frozenset().union(*own)
 
 
 def other_versions(version: str) -> list[KnownOptions]:
