@@ -41,8 +41,9 @@ check: setup ## Lint, types, import layers
 bench: setup ## Benchmarks, both sides in one run, with ratios
 	@$(BIN)/python -m benchmarks
 
-locks: setup ## Resolve the Airflow runtimes' lock files again
+locks: setup ## Resolve the Airflow runtimes' lock files again, and read the options they know
 	@$(BIN)/python tools/locks.py
+	@$(BIN)/python tools/known_options.py
 
 browser: ## Install Chromium for the browser tests if the machine has none (Debian, needs root)
 	@tools/install_browser.sh

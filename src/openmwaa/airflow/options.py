@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from openmwaa.airflow.known_options import known_options
 from openmwaa.airflow.versions import AirflowVersion
 from openmwaa.environments.classes import CLASSES
 from openmwaa.environments.manifest import Placement
@@ -52,15 +53,31 @@ _PROTECTED_ELSEWHERE: Final = frozenset(
     }
 )
 _INDIRECT: Final = re.compile(r"_(cmd|secret)$")
-_KEY: Final = re.compile(r"^(?P<section>[^.]+)\.(?P<key>.+)$")
+_KEY: Final = re.compile(r"^(?P<section>common\.io|[^.]+)\.(?P<key>.+)$", re.IGNORECASE)
+"""One section of Airflow has a dot in its name."""
 
 
 def variable(option: str) -> str:
-    """Return the variable of an option: `core.parallelism` -> `AIRFLOW__CORE__PARALLELISM`."""
+    """Return the variable of an option: `core.parallelism` -> `AIRFLOW__CORE__PARALLELISM`.
+
+    Raises:
+        ValueError: It names no section.
+    """
+    section, _, key = canonical(option).partition(".")
+    return f"AIRFLOW__{section.upper()}__{key.upper()}"
+
+
+def canonical(option: str) -> str:
+    """Return the one spelling of all that mean the same variable: `CORE.load.examples` -> `core.load_examples`.
+
+    Raises:
+        ValueError: It names no section.
+    """
     match = _KEY.match(option)
     if match is None:
         raise ValueError(f"{option!r} has no section")
-    return f"AIRFLOW__{match['section'].upper()}__{match['key'].upper()}".replace(".", "_")
+    section, key = (match[group].lower().replace(".", "_") for group in ("section", "key"))
+    return f"{section}.{key}"
 
 
 def malformed(options: Mapping[str, str]) -> list[str]:
@@ -75,8 +92,10 @@ def overridden(options: Mapping[str, str], version: AirflowVersion) -> list[str]
 
 def is_protected(option: str, version: AirflowVersion) -> bool:
     """Return whether an option is the service's own. `…_cmd` and `…_secret` are other ways to set one."""
-    plain = _INDIRECT.sub("", option.lower())
-    candidates = {option.lower(), plain}
+    known = known_options(version.version)
+    name = known.current(canonical(option))
+    plain = known.current(_INDIRECT.sub("", canonical(option)))
+    candidates = {name, plain}
     if candidates & (_PROTECTED_ELSEWHERE | _FIXED.keys()):
         return True
     if candidates & (_FIXED_2 if version.generation == 2 else _FIXED_3).keys():
@@ -106,11 +125,15 @@ def settings_of(
 
         web_url: Where users reach the web server, e.g. `https://127.34.46.1:8750`.
     """
-    options = {
-        option.lower(): value
+    known = known_options(version.version)
+    mine = {
+        canonical(option): value
         for option, value in spec.airflow_configuration_options.items()
         if not is_protected(option, version)
     }
+    # Under a deprecated name an option would lose against our default, which has the new name.
+    options = {known.current(name): value for name, value in mine.items() if name in known.deprecated}
+    options |= {name: value for name, value in mine.items() if name not in known.deprecated}
     return _defaults(spec, version) | options | _protected(version, placement, web_url)
 
 

@@ -17,6 +17,18 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from openmwaa.artifacts.pinned_object import (
+    MISSING,
+    REFUSED,
+    ObjectChangedError,
+    PinCache,
+    PinnedObject,
+    code_of,
+    fetch_object,
+    open_object,
+    pin_object,
+    status_of,
+)
 from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.kit.errors import Retry
 from openmwaa.kit.secret import Secret
@@ -30,15 +42,7 @@ R = TypeVar("R")
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _MD5_DIGITS: Final = 32
-_MISSING: Final = frozenset({"404", "NoSuchBucket", "NoSuchKey", "NotFound", "NoSuchVersion"})
-_REFUSED: Final = frozenset(
-    {"403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-)
 _NO_BLOCK: Final = "NoSuchPublicAccessBlockConfiguration"
-
-
-class ObjectChangedError(Exception):
-    """The object is no longer what the listing said, or arrived damaged; list again."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class SourceBucket:
 
     def __init__(self, access: S3Access) -> None:
         self._access = access
+        self._pins = PinCache()
 
     async def check(self, bucket: str, prefix: str) -> None:
         """Refuse a bucket that MWAA would refuse at once.
@@ -91,15 +96,64 @@ class SourceBucket:
         """
         await self._in_thread(self._check, bucket, prefix)
 
-    async def check_version(self, bucket: str, key: str, version: str | None) -> None:
-        """Refuse an object, or a version of one, that cannot be read.
+    async def pin(self, bucket: str, key: str, version: str | None, *, max_bytes: int) -> PinnedObject:
+        """Read an object once and return what identifies it for ever.
+
+        A second call for the same version costs nothing: versions do not change. A caller that stops
+        waiting loses nothing either: the read goes on and the next call finds its result.
+
+        Args:
+            bucket: Name of the bucket.
+
+            key: Key of the object.
+
+            version: Its version; None or empty for the newest.
+
+            max_bytes: Largest size that is accepted.
 
         Raises:
-            InvalidRequestError: With MWAA's wording (mwaa.md 1.3).
+            InvalidRequestError: It cannot be read, with MWAA's wording (mwaa.md 1.3), or is too large.
 
             Retry: The object store cannot answer now.
         """
-        await self._in_thread(self._check_version, bucket, key, version)
+        return await self._in_thread(pin_object, self._s3, bucket, key, version, max_bytes, self._pins)
+
+    async def read(self, bucket: str, key: str, version: str | None, *, max_bytes: int) -> bytes:
+        """Return the content of a small object, e.g. a requirements file.
+
+        Raises:
+            InvalidRequestError: As `pin`.
+
+            Retry: The object store cannot answer now.
+        """
+        return await self._in_thread(self._read, bucket, key, version, max_bytes)
+
+    async def fetch(
+        self, bucket: str, key: str, version: str, target: Path, *, digest: str | None = None
+    ) -> PinnedObject:
+        """Write one version of an object to `target`, flushed to disk; return what was written.
+
+        On any error there is no file.
+
+        Args:
+            bucket: Name of the bucket.
+
+            key: Key of the object.
+
+            version: As `pin` returned it.
+
+            target: File to write; its folder exists.
+
+            digest: SHA-256 that the content must have; None: not checked.
+
+        Raises:
+            InvalidRequestError: The version is gone or cannot be read (mwaa.md 1.3).
+
+            ObjectChangedError: The content is not that of the digest, or arrived damaged.
+
+            Retry: The object store cannot answer now.
+        """
+        return await self._in_thread(fetch_object, self._s3, bucket, key, version, target, digest)
 
     async def list(self, bucket: str, prefix: str) -> list[SourceObject]:
         """Return all objects below a prefix, in key order, page after page.
@@ -159,11 +213,11 @@ class SourceBucket:
                 )
             self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         except ClientError as error:
-            if _code(error) in _MISSING:
+            if code_of(error) in MISSING:
                 raise InvalidRequestError(
                     f"Invalid request provided: The s3 bucket {bucket} does not exist"
                 ) from error
-            if _code(error) in _REFUSED:
+            if code_of(error) in REFUSED:
                 raise unreadable from error
             raise
 
@@ -171,9 +225,9 @@ class SourceBucket:
         try:
             block = self._s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
         except ClientError as error:
-            if _status(error) == 501 or _code(error) in {"NotImplemented", "MethodNotAllowed"}:
+            if status_of(error) == 501 or code_of(error) in {"NotImplemented", "MethodNotAllowed"}:
                 return True
-            if _code(error) == _NO_BLOCK:
+            if code_of(error) == _NO_BLOCK:
                 return False
             raise
         return all(
@@ -185,18 +239,9 @@ class SourceBucket:
             )
         )
 
-    def _check_version(self, bucket: str, key: str, version: str | None) -> None:
-        try:
-            if version:
-                self._s3.head_object(Bucket=bucket, Key=key, VersionId=version)
-            else:
-                self._s3.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            # A malformed version id is a 400.
-            if _code(error) in _MISSING | _REFUSED or _status(error) == 400:
-                named = f"version {version} of " if version else ""
-                raise InvalidRequestError(f"Unable to access {named}{bucket}/{key}") from error
-            raise
+    def _read(self, bucket: str, key: str, version: str | None, max_bytes: int) -> bytes:
+        with open_object(self._s3, bucket, key, version, max_bytes) as (_, body):
+            return body.read()
 
     def _list(self, bucket: str, prefix: str) -> builtins.list[SourceObject]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -210,7 +255,7 @@ class SourceBucket:
         try:
             answer = self._s3.get_object(Bucket=bucket, Key=entry.key, IfMatch=f'"{entry.etag}"')
         except ClientError as error:
-            if _code(error) in _MISSING or _status(error) == 412:
+            if code_of(error) in MISSING or status_of(error) == 412:
                 raise ObjectChangedError(entry.key) from error
             raise
         digest, size = hashlib.md5(usedforsecurity=False), 0
@@ -228,7 +273,7 @@ class SourceBucket:
         try:
             return await asyncio.to_thread(function, *arguments, **keywords)
         except ClientError as error:
-            raise Retry(f"S3 answered {_code(error)} to {error.operation_name}", after_s=2.0) from error
+            raise Retry(f"S3 answered {code_of(error)} to {error.operation_name}", after_s=2.0) from error
         except BotoCoreError as error:
             raise Retry(f"S3 at {self._access.url} did not answer ({type(error).__name__})") from error
 
@@ -237,11 +282,3 @@ def _etag_is_md5(entry: SourceObject, answer: GetObjectOutputTypeDef) -> bool:
     """Multipart uploads and some encryptions have other ETags (S3 API reference, "Object")."""
     encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
     return len(entry.etag) == _MD5_DIGITS and not encrypted
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
