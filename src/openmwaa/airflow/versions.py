@@ -9,6 +9,7 @@ images for provider and library pins (mwaa.md 4).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -154,17 +155,6 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
         entry.version: entry
         for entry in (
             _two(
-                "2.9.2",
-                released=date(2024, 6, 10),
-                locked_on=date(2024, 6, 20),
-                mwaa_python="3.11",
-                requirements=(
-                    "apache-airflow[amazon,celery,postgres,statsd,pandas]==2.9.2",
-                    "apache-airflow-providers-fab",
-                    "apache-airflow-providers-amazon[aiobotocore]==8.24.0",
-                ),
-            ),
-            _two(
                 "2.10.3",
                 released=date(2024, 11, 4),
                 locked_on=date(2024, 11, 8),
@@ -241,6 +231,20 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
 
 NEWEST: Final = max(VERSIONS.values(), key=lambda entry: entry.numbers).version
 """What an environment gets whose creator chose no version."""
+
+
+_LOCKED: Final = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
+_PROVIDER: Final = "apache-airflow-providers-"
+
+
+def packages_of(lock_text: str) -> dict[str, str]:
+    """Return package name -> version of a lock file's text, in its order."""
+    return {match["name"]: match["version"] for match in _LOCKED.finditer(lock_text)}
+
+
+def providers_of(lock_text: str) -> dict[str, str]:
+    """Return the Airflow providers of a lock file's text: full package name -> version."""
+    return {name: pin for name, pin in packages_of(lock_text).items() if name.startswith(_PROVIDER)}
 
 
 def airflow_version(version: str) -> AirflowVersion:
