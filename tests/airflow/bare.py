@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import pwd
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -33,6 +34,7 @@ import openmwaa_airflow
 from openmwaa.airflow.components import Surroundings, audience, build_manifest, migrate_commands
 from openmwaa.airflow.health import HealthReport, check_health
 from openmwaa.airflow.secrets import database_variables, new_secrets
+from openmwaa.airflow.version_changes import downgrade_commands
 from openmwaa.airflow.versions import airflow_version
 from openmwaa.artifacts.runtimes import Runtime
 from openmwaa.environments.ids import new_environment_id
@@ -57,6 +59,7 @@ class Environment:
     placement: Placement
     key: Ed25519PrivateKey
     secrets: Mapping[str, Secret]
+    made_for: Callable[[str, Runtime], tuple[Manifest, Placement]]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -131,6 +134,18 @@ class Environment:
             result = self.run(*command)
             assert result.returncode == 0, result.stderr[-4000:]
         self.seconds["migrate"] = time.monotonic() - started
+
+    def move_to(self, version: str, runtime: Runtime) -> None:
+        """Stop everything and bring database and manifest to another version, as the service does."""
+        self.stop()
+        for command in downgrade_commands(self.version, version):
+            started = time.monotonic()
+            result = self.run(*command)
+            assert result.returncode == 0, result.stderr[-6000:] + result.stdout[-2000:]
+            self.seconds["downgrade"] = time.monotonic() - started
+        self.version = version
+        self.manifest, self.placement = self.made_for(version, runtime)
+        self.migrate()
 
     def start(self, kind: Kind, index: int = 0) -> subprocess.Popen[bytes]:
         """Start one replica in a process group of its own."""
@@ -294,20 +309,12 @@ def environment(
     """Prepare an environment with DAG files: folders, database, broker; nothing is started yet."""
     root = Path(tempfile.mkdtemp(prefix="openmwaa-af-"))
     home = root / "home"
-    for folder in (home / "run", home / "logs", root / "dags"):
+    for folder in (home / "run", home / "logs", home / "plugins", root / "dags"):
         folder.mkdir(parents=True)
     for name, text in dags.items():
         (root / "dags" / name).write_text(text)
     environment_id = new_environment_id()
     key = Ed25519PrivateKey.generate()
-    placement = Placement(
-        address=IPv4Address(address),
-        airflow_home=home,
-        dags_folder=root / "dags",
-        broker_url=f"redis+socket://{root}/valkey.sock?virtual_host=0",
-        runtime_path=runtime.path,
-        plug_in_path=Path(openmwaa_airflow.__file__).parent.parent,
-    )
     broker = subprocess.Popen(
         [
             *(_VALKEY, "--port", "0", "--unixsocket", root / "valkey.sock", "--unixsocketperm", "700"),
@@ -330,24 +337,36 @@ def environment(
         name: keyring.seal(secret, context=f"environment/{environment_id}/{name}")
         for name, secret in secrets.items()
     }
-    manifest = build_manifest(
-        spec,
-        environment_id=environment_id,
-        ordinal=1,
-        runtime=runtime.id,
-        placement=placement,
-        secrets=sealed,
-        surroundings=Surroundings(
-            web_url=f"https://{address}:8750",
-            gateway_public_key=key.public_key()
-            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            .decode(),
-            s3_endpoint_url="http://127.0.0.1:9",
-            region="us-east-1",
-            account_id="000000000000",
-        ),
-    )
-    running = Environment(version, manifest, placement, key, secrets)
+
+    def made_for(version: str, runtime: Runtime) -> tuple[Manifest, Placement]:
+        placement = Placement(
+            address=IPv4Address(address),
+            airflow_home=home,
+            dags_folder=root / "dags",
+            broker_url=f"redis+socket://{root}/valkey.sock?virtual_host=0",
+            runtime_path=runtime.path,
+            plug_in_path=Path(openmwaa_airflow.__file__).parent.parent,
+        )
+        manifest = build_manifest(
+            dataclasses.replace(spec, airflow_version=version),
+            environment_id=environment_id,
+            ordinal=1,
+            runtime=runtime.id,
+            placement=placement,
+            secrets=sealed,
+            surroundings=Surroundings(
+                web_url=f"https://{address}:8750",
+                gateway_public_key=key.public_key()
+                .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+                .decode(),
+                s3_endpoint_url="http://127.0.0.1:9",
+                region="us-east-1",
+                account_id="000000000000",
+            ),
+        )
+        return manifest, placement
+
+    running = Environment(version, *made_for(version, runtime), key, secrets, made_for)
     try:
         yield running
     finally:

@@ -9,6 +9,7 @@ images for provider and library pins (mwaa.md 4).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -102,15 +103,23 @@ _OPTIONS_OF_2: Final = MappingProxyType(
 )
 
 
-def _two(version: str, *, released: date, locked_on: date, requirements: tuple[str, ...]) -> AirflowVersion:
+def _two(
+    version: str,
+    *,
+    released: date,
+    locked_on: date,
+    requirements: tuple[str, ...],
+    mwaa_python: str = "3.12",
+    end_of_support: date | None = None,
+) -> AirflowVersion:
     return AirflowVersion(
         version=version,
         generation=2,
         released=released,
         locked_on=locked_on,
         requirements=requirements + _COMMON_REQUIREMENTS,
-        mwaa_python="3.12",
-        end_of_support=None,
+        mwaa_python=mwaa_python,
+        end_of_support=end_of_support,
         rest_prefix="/api/v1",
         health_path="/health",
         probe_path="/health",
@@ -118,7 +127,14 @@ def _two(version: str, *, released: date, locked_on: date, requirements: tuple[s
     )
 
 
-def _three(version: str, *, released: date, locked_on: date, requirements: tuple[str, ...]) -> AirflowVersion:
+def _three(
+    version: str,
+    *,
+    released: date,
+    locked_on: date,
+    requirements: tuple[str, ...],
+    end_of_support: date | None = None,
+) -> AirflowVersion:
     return AirflowVersion(
         version=version,
         generation=3,
@@ -126,7 +142,7 @@ def _three(version: str, *, released: date, locked_on: date, requirements: tuple
         locked_on=locked_on,
         requirements=(*requirements, "apache-airflow-providers-standard", *_COMMON_REQUIREMENTS),
         mwaa_python="3.12",
-        end_of_support=None,
+        end_of_support=end_of_support,
         rest_prefix="/api/v2",
         health_path="/api/v2/monitor/health",
         probe_path="/execution/health",
@@ -138,6 +154,20 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
     {
         entry.version: entry
         for entry in (
+            _two(
+                "2.10.3",
+                released=date(2024, 11, 4),
+                locked_on=date(2024, 11, 8),
+                mwaa_python="3.11",
+                requirements=(
+                    "apache-airflow[amazon,celery,postgres,statsd,pandas]==2.10.3",
+                    "apache-airflow-providers-fab",
+                    "apache-airflow-providers-amazon[aiobotocore]==9.0.0",
+                    "celery==5.4.0",
+                    "kombu==5.4.2",
+                    "billiard==4.2.1",
+                ),
+            ),
             _two(
                 "2.11.2",
                 released=date(2026, 3, 14),
@@ -168,6 +198,20 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
                 ),
             ),
             _three(
+                "3.2.1",
+                released=date(2026, 4, 22),
+                locked_on=date(2026, 4, 30),
+                requirements=(
+                    "apache-airflow[amazon,celery,postgres,statsd,pandas,gunicorn]==3.2.1",
+                    "apache-airflow-providers-fab==3.6.1",
+                    "apache-airflow-providers-amazon[aiobotocore]==9.25.0",
+                    # Without a pin the resolver prefers an old Celery to an old Redis client.
+                    "celery==5.6.3",
+                    "kombu==5.6.2",
+                    "billiard==4.2.4",
+                ),
+            ),
+            _three(
                 "3.3.1",
                 released=date(2026, 8, 12),
                 locked_on=date(2026, 8, 20),
@@ -187,6 +231,20 @@ VERSIONS: Final[Mapping[str, AirflowVersion]] = MappingProxyType(
 
 NEWEST: Final = max(VERSIONS.values(), key=lambda entry: entry.numbers).version
 """What an environment gets whose creator chose no version."""
+
+
+_LOCKED: Final = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
+_PROVIDER: Final = "apache-airflow-providers-"
+
+
+def packages_of(lock_text: str) -> dict[str, str]:
+    """Return package name -> version of a lock file's text, in its order."""
+    return {match["name"]: match["version"] for match in _LOCKED.finditer(lock_text)}
+
+
+def providers_of(lock_text: str) -> dict[str, str]:
+    """Return the Airflow providers of a lock file's text: full package name -> version."""
+    return {name: pin for name, pin in packages_of(lock_text).items() if name.startswith(_PROVIDER)}
 
 
 def airflow_version(version: str) -> AirflowVersion:

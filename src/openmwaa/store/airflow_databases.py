@@ -1,18 +1,28 @@
-"""One database and one role per environment, in the same server as the store.
+"""One database and one role per environment, in the same server as the store; and copies of it.
 
-Names are `env_<id>`. The role owns its database and can connect to no other.
+Names are `env_<id>`. The role owns its database and can connect to no other. A copy is a
+database `env_<id>_copy_<label>` that belongs to us and that nobody can connect to. It
+appears whole or not at all, because the server makes it in one statement.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote, urlsplit
 
-from psycopg import sql
+from psycopg import AsyncConnection, sql
+from psycopg.rows import DictRow
 
+from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.secret import Secret
 from openmwaa.store.database import Database
 
-_CONNECTION_LIMIT = 80
+_CONNECTION_LIMIT: Final = 80
+_LABEL: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,39}$")  # a name of PostgreSQL has at most 63 bytes
+
+Statement = sql.SQL | sql.Composed
 
 
 class AirflowDatabases:
@@ -42,22 +52,89 @@ class AirflowDatabases:
             if not await cursor.fetchone():
                 await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
             await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+            # A killed copy leaves it shut.
+            await connection.execute(_connectable(_name(environment_id), True))
 
     async def drop(self, environment_id: str) -> None:
-        """Remove database and role, ending their sessions. Does nothing if they are gone."""
-        name = sql.Identifier(_name(environment_id))
+        """Remove database, copies and role, ending their sessions. Does nothing if they are gone."""
         async with self._database.connection() as connection:
-            await connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            # First the copies: the role owns what is in them.
+            for database in [*await self._beside(connection, environment_id), _name(environment_id)]:
+                await connection.execute(_drop(database))
+            name = sql.Identifier(_name(environment_id))
             await connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
 
     async def exists(self, environment_id: str) -> bool:
-        """Return whether the database or the role is still there."""
+        """Return whether the database, a copy or the role is still there."""
         row = await self._database.one(
-            "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = %(name)s)"
+            "SELECT EXISTS (SELECT 1 FROM pg_database"
+            " WHERE datname = %(name)s OR starts_with(datname, %(name)s || '_'))"
             " OR EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %(name)s) AS there",
             {"name": _name(environment_id)},
         )
         return bool(row and row["there"])
+
+    async def copy(self, environment_id: str, label: str) -> None:
+        """Copy the database within the server. Keeps a copy of that label that is there already.
+
+        Ends every session of the database and lets none in meanwhile: stop the components
+        first, or what they write before the copy is made is in it and nothing after. Safe to
+        repeat after a crash at any line.
+
+        Args:
+            environment_id: Id of the environment.
+
+            label: Lower-case letters, digits, `_` and `-`, at most 40; unique per change.
+
+        Raises:
+            ValueError: The label has another form.
+        """
+        async with self._database.connection() as connection:
+            try:
+                if not await self._is_there(connection, _copy_name(environment_id, label)):
+                    for statement in copying(environment_id, label):
+                        await connection.execute(statement)
+            finally:
+                # Also when the copy failed, or a killed predecessor left the door shut.
+                await connection.execute(_connectable(_name(environment_id), True))
+
+    async def restore(self, environment_id: str, label: str) -> None:
+        """Put a copy in the place of the database. The copy stays; everything since it was made is lost.
+
+        Safe to repeat after a crash at any line, and afterwards. Until it has ended well, the
+        database may be missing or closed.
+
+        Raises:
+            ValueError: The label has another form.
+
+            GiveUp: There is no such copy.
+        """
+        async with self._database.connection() as connection:
+            if not await self._is_there(connection, _copy_name(environment_id, label)):
+                raise GiveUp(
+                    f"The metadata database cannot be restored: there is no copy {label}",
+                    code="COPY_MISSING",
+                    component="metadata database",
+                )
+            for statement in restoring(environment_id, label):
+                await connection.execute(statement)
+
+    async def drop_copy(self, environment_id: str, label: str) -> None:
+        """Remove a copy. Does nothing if it is gone."""
+        async with self._database.connection() as connection:
+            await connection.execute(_drop(_copy_name(environment_id, label)))
+
+    async def has_copy(self, environment_id: str, label: str) -> bool:
+        """Return whether there is a copy of that label; it is whole then."""
+        async with self._database.connection() as connection:
+            return await self._is_there(connection, _copy_name(environment_id, label))
+
+    async def copies(self, environment_id: str) -> list[str]:
+        """Return the labels of the environment's copies, sorted."""
+        prefix = _copy_prefix(environment_id)
+        async with self._database.connection() as connection:
+            found = await self._beside(connection, environment_id)
+        return sorted(name.removeprefix(prefix) for name in found if name.startswith(prefix))
 
     def url(self, environment_id: str, password: Secret) -> Secret:
         """Return `postgresql://env_<id>:<password>@host:port/env_<id>` as the environment uses it."""
@@ -69,5 +146,75 @@ class AirflowDatabases:
         )
 
 
+    async def _is_there(self, connection: AsyncConnection[DictRow], database: str) -> bool:
+        cursor = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+        return await cursor.fetchone() is not None
+
+    async def _beside(self, connection: AsyncConnection[DictRow], environment_id: str) -> list[str]:
+        """Return the names of all databases of an environment but its own: copies, half a restoration."""
+        cursor = await connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (f"{_name(environment_id)}_",)
+        )
+        return [row["datname"] for row in await cursor.fetchall()]
+
+
+def copying(environment_id: str, label: str) -> Sequence[Statement]:
+    """Return the statements that make a copy, in order; none of them harms if it is the last one done."""
+    database, copy = _name(environment_id), _copy_name(environment_id, label)
+    return (
+        _connectable(database, False),
+        sql.SQL(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = {} AND pid <> pg_backend_pid()"
+        ).format(sql.Literal(database)),
+        # Waits up to five seconds for the ended sessions to go. We own it: its role could let itself in.
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
+            sql.Identifier(copy), sql.Identifier(database)
+        ),
+        _connectable(database, True),
+    )
+
+
+def restoring(environment_id: str, label: str) -> Sequence[Statement]:
+    """Return the statements that restore a copy, in order.
+
+    Whichever was the last one done, doing all of them again gives the same: the copy itself
+    is only read, and the database is replaced by one that is already whole.
+    """
+    database, copy = _name(environment_id), _copy_name(environment_id, label)
+    fresh = f"{database}_restoring"
+    return (
+        _drop(fresh),
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} ALLOW_CONNECTIONS false").format(
+            sql.Identifier(fresh), sql.Identifier(copy), sql.Identifier(database)
+        ),
+        # A copy has its objects' owners, not the rights on the database itself.
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(fresh)),
+        _drop(database),
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(fresh), sql.Identifier(database)),
+        _connectable(database, True),
+    )
+
+
+def _connectable(database: str, allowed: bool) -> Statement:
+    return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
+        sql.Identifier(database), sql.SQL("true" if allowed else "false")
+    )
+
+
+def _drop(database: str) -> Statement:
+    return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+
+
 def _name(environment_id: str) -> str:
     return f"env_{environment_id}"
+
+
+def _copy_prefix(environment_id: str) -> str:
+    return f"{_name(environment_id)}_copy_"
+
+
+def _copy_name(environment_id: str, label: str) -> str:
+    if not _LABEL.match(label):
+        raise ValueError(f"{label!r} cannot be the label of a copy")
+    return _copy_prefix(environment_id) + label
