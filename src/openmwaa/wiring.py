@@ -12,11 +12,14 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from openmwaa.airflow.components import Surroundings
+from openmwaa.airflow.version_changes import allowed_change
 from openmwaa.airflow.versions import VERSIONS
 from openmwaa.api import ApiContext, create_api
 from openmwaa.api.operator import LogFolders, OperatorContext, create_operator
 from openmwaa.artifacts.dag_mirror import DagMirror
+from openmwaa.artifacts.environment_layers import EnvironmentLayers
 from openmwaa.artifacts.installer import RuntimeInstaller
+from openmwaa.artifacts.layers import LayerStore
 from openmwaa.artifacts.runtimes import RuntimeStore
 from openmwaa.artifacts.source_bucket import S3Access, SourceBucket
 from openmwaa.backends.base import CommandResult, DagsSeen
@@ -29,6 +32,7 @@ from openmwaa.backends.local.probes import Prober
 from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
+from openmwaa.environments.spec import S3File
 from openmwaa.gateway import (
     EnvironmentDirectory,
     GatewayContext,
@@ -40,11 +44,15 @@ from openmwaa.gateway import (
     load_gateway_key,
 )
 from openmwaa.identity.principals import ensure_administrator
+from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.loop import Reconciler
+from openmwaa.reconcile.parts import Parts
+from openmwaa.reconcile.preview import Previewer
 from openmwaa.services.endpoints import ServiceEndpoints, load_endpoints
 from openmwaa.services.s3_accounts import S3Accounts
+from openmwaa.services.users import service_user
 from openmwaa.settings import Settings
 from openmwaa.store import Store
 from openmwaa.supervise import ProcessTable, Supervisor
@@ -77,6 +85,22 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
         tokens = Tokens(key)
         issuer = GatewayTokenIssuer(settings, tokens)
         runtimes = RuntimeInstaller(RuntimeStore(settings, _locks()))
+        source = SourceBucket(_s3_access(endpoints))
+        preflight = _Preflight(source)
+        limits = Limits(
+            tuple(VERSIONS),
+            max_workers=settings.max_workers,
+            runtime_of=lambda version: runtimes.locate(version).id,
+            change_refused=allowed_change,
+        )
+        user = service_user(settings)
+        layers = EnvironmentLayers(
+            LayerStore(settings, first_uid=user.uid if user.switch else None),
+            runtimes,
+            source,
+            scratch=settings.layout.run / "inputs",
+            dags_of=lambda record: _dags(settings, record),
+        )
 
         def surroundings(record: EnvironmentRecord) -> Surroundings:
             return Surroundings(
@@ -87,14 +111,17 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                 account_id=settings.account_id,
             )
 
-        actor = Actor(
+        parts = Parts(
             store=store,
             keyring=keyring,
             backend=backend,
             runtimes=runtimes,
+            layers=layers,
             accounts=S3Accounts(endpoints),
+            snapshots=_NoSnapshots(),
             surroundings=surroundings,
         )
+        actor = Actor(parts)
 
         async def run_airflow(
             record: EnvironmentRecord, argv: Sequence[str], timeout_s: float
@@ -112,11 +139,12 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                         settings=settings,
                         store=store,
                         keyring=keyring,
-                        preflight=SourceBucket(_s3_access(endpoints)),
+                        preflight=preflight,
                         tokens=issuer,
                         rest=rest,
                         web_host=issuer.hostname,
-                        airflow_versions=tuple(VERSIONS),
+                        limits=limits,
+                        manifest=parts.manifest,
                     )
                 ),
                 gateway=create_gateway(
@@ -132,10 +160,12 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                     OperatorContext(
                         store=store,
                         runtimes=runtimes,
-                        limits=Limits(tuple(VERSIONS), max_workers=settings.max_workers),
+                        limits=limits,
+                        preflight=preflight,
+                        preview=Previewer(parts).preview,
                         web_host=issuer.hostname,
                         observe=actor.observe,
-                        manifest=actor.manifest,
+                        manifest=parts.manifest,
                         run_airflow=run_airflow,
                         log_folders=lambda record: _log_folders(settings, record),
                     )
@@ -175,6 +205,28 @@ async def node_agent(settings: Settings) -> AsyncIterator[NodeAgent]:
         await agent.close()
 
 
+class _Preflight:
+    """The source bucket as the API sees it."""
+
+    def __init__(self, source: SourceBucket) -> None:
+        self._source = source
+
+    async def check(self, bucket: str, prefix: str) -> None:
+        await self._source.check(bucket, prefix)
+
+    async def pin(self, bucket: str, path: str, version: str | None, *, max_bytes: int) -> S3File:
+        pinned = await self._source.pin(bucket, path, version, max_bytes=max_bytes)
+        return S3File(path, pinned.version, pinned.digest, pinned.size)
+
+
+class _NoSnapshots:
+    async def load(self, snapshot_id: str, record: EnvironmentRecord) -> dict[str, str]:
+        raise GiveUp(f"there is no snapshot {snapshot_id} of {record.name}")
+
+    async def version_of(self, snapshot_id: str) -> str:
+        raise GiveUp(f"there is no snapshot {snapshot_id}")
+
+
 class _Mirror:
     """A DAG mirror as the local backend sees it."""
 
@@ -184,6 +236,12 @@ class _Mirror:
     async def sync_once(self) -> DagsSeen:
         state = await self._mirror.sync()
         return DagsSeen(state.snapshot, state.files, state.synced_at, state.error)
+
+
+def _dags(settings: Settings, record: EnvironmentRecord) -> Path | None:
+    """Return the latest copy of an environment's DAG folder on this host; None: there is none yet."""
+    folder = EnvironmentFolders.of(settings.layout, record.id).mirror / "dags"
+    return folder.resolve() if folder.exists() else None
 
 
 def _locks() -> dict[str, Path]:

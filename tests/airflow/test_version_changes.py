@@ -172,7 +172,9 @@ def _populate(environment: bare.Environment) -> None:
 def _multiply(environment: bare.Environment) -> None:
     """Copy the run with its tasks and XComs, whatever columns this version has."""
     with _connect(environment) as connection:
-        source = connection.execute("SELECT id, run_id FROM dag_run WHERE dag_id = 'hello' LIMIT 1").fetchone()
+        source = connection.execute(
+            "SELECT id, run_id FROM dag_run WHERE dag_id = 'hello' LIMIT 1"
+        ).fetchone()
         assert source is not None
         columns = {
             "dag_run": "'id', nextval('dag_run_id_seq'), 'run_id', 'copy-' || n,"
@@ -195,7 +197,9 @@ def _defer(environment: bare.Environment) -> str:
     _until_known(environment, "waiting")
     run_id = trigger(environment, "waiting")
     eventually(
-        lambda: task(environment, "waiting", run_id, "wait")["state"] == "deferred", within_s=90, what="deferred"
+        lambda: task(environment, "waiting", run_id, "wait")["state"] == "deferred",
+        within_s=90,
+        what="deferred",
     )
     environment.stop()
     return run_id

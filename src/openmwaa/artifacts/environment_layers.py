@@ -11,13 +11,16 @@ from typing import Protocol
 
 from openmwaa.artifacts.layer_resolution import installed_packages
 from openmwaa.artifacts.layers import Layer, LayerInputs, LayerStore
+from openmwaa.artifacts.pinned_object import ObjectChangedError
 from openmwaa.artifacts.runtimes import Runtime
 from openmwaa.artifacts.source_bucket import SourceBucket
 from openmwaa.environments.arns import bucket_of
+from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.layer import layer_of
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.source_files import SOURCE_FILES
-from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.environments.spec import EnvironmentSpec, S3File
+from openmwaa.kit.errors import GiveUp
 
 
 class Runtimes(Protocol):
@@ -130,8 +133,19 @@ class EnvironmentLayers:
             if file.field in contents:
                 (folder / file.field).write_bytes(contents[file.field])
             elif pinned is not None:
-                await self._source.fetch(bucket, pinned.path, pinned.version, folder / file.field)
+                await self._fetch_one(bucket, pinned, folder / file.field)
         return folder
+
+    async def _fetch_one(self, bucket: str, file: S3File, target: Path) -> None:
+        try:
+            await self._source.fetch(bucket, file.path, file.version, target, digest=file.digest)
+        except (InvalidRequestError, ObjectChangedError) as error:
+            raise GiveUp(
+                f"Unable to access version {file.version} of {bucket}/{file.path}",
+                code="SOURCE_FILE_GONE",
+                evidence=str(error),
+                fix="Upload the file again and update the environment with its new version.",
+            ) from error
 
     def _inputs(self, record: EnvironmentRecord, runtime: Runtime, folder: Path) -> LayerInputs:
         def content(field: str) -> bytes | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from openmwaa.airflow.health import check_health
 from openmwaa.airflow.secrets import DATABASE_PASSWORD, database_variables
+from openmwaa.airflow.startup_rules import LONGEST_S
 from openmwaa.backends.base import Observed, ReplicaSeen
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.manifest import Kind, Manifest
@@ -94,7 +95,8 @@ async def verify(parts: Parts, record: EnvironmentRecord) -> StepResult:
     """Wait until every component runs as wanted and Airflow itself says that it is healthy."""
     manifest = parts.manifest(record)
     wanted = {one.kind: manifest.component_hash(one) for one in manifest.components}
-    deadline = time.monotonic() + _START_DEADLINE_S
+    limit_s = _START_DEADLINE_S + (LONGEST_S if record.spec.startup_script else 0)
+    deadline = time.monotonic() + limit_s
     health = "no component has been seen yet"
     while time.monotonic() < deadline:
         seen = await parts.backend.observe(record.id)
@@ -117,7 +119,7 @@ async def verify(parts: Parts, record: EnvironmentRecord) -> StepResult:
             health = f"waiting for {', '.join(waiting) or 'components to start'}"
         await asyncio.sleep(_POLL_S)
     raise GiveUp(
-        f"not healthy within {_START_DEADLINE_S:.0f} s: {health}",
+        f"not healthy within {limit_s:.0f} s: {health}",
         code="NOT_HEALTHY",
         fix=f"read `openmwaa logs {record.name}`",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import Final
 
 from openmwaa.airflow.dag_check import DagImports, check_command, new_errors, read_imports
@@ -13,7 +12,7 @@ from openmwaa.kit.errors import GiveUp
 from openmwaa.reconcile.parts import Parts, StepResult
 from openmwaa.reconcile.plan import Step
 
-_SCRIPT_TIMEOUT_S: Final = 310.0
+_SCRIPT_TIMEOUT_S: Final = 320.0
 """The script's own limit, and a start of Python."""
 
 _IMPORT_TIMEOUT_S: Final = 300.0
@@ -34,10 +33,7 @@ async def check_startup_script(parts: Parts, record: EnvironmentRecord) -> StepR
     kinds = sorted({one.variables[_COMPONENT] for one in manifest.components})
 
     async def run_as(component: str) -> None:
-        variables = {**manifest.variables, _COMPONENT: component, "MWAA_COMMAND": component}
-        result = await parts.backend.run(
-            dataclasses.replace(manifest, variables=variables), _CHECK_SCRIPT, timeout_s=_SCRIPT_TIMEOUT_S
-        )
+        result = await parts.backend.run(manifest, (*_CHECK_SCRIPT, component), timeout_s=_SCRIPT_TIMEOUT_S)
         if result.exit_code != 0:
             lines = result.stderr.decode(errors="replace").strip().splitlines()
             raise GiveUp(
