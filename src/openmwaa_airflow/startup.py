@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openmwaa_airflow import startup_variables
-from openmwaa_airflow.startup_log import ScriptLog
+from openmwaa_airflow.startup_log import MOST_BYTES, ScriptLog
 from openmwaa_airflow.startup_processes import (
     ends_within,
     group_members,
@@ -151,7 +151,9 @@ def _source(dump: Path, environment: Mapping[str, str], log: ScriptLog, *, keep_
             stderr=log.descriptor,
             start_new_session=True,
         )
-        in_time = ends_within(bash.pid, limit_s, meanwhile=log.copy, unless=asked)
+        in_time = ends_within(
+            bash.pid, limit_s, meanwhile=log.copy, unless=lambda: asked() or log.is_too_long
+        )
         if not in_time:
             stop_group(bash.pid, meanwhile=log.copy)
         elif has_failed(bash.pid) or not keep_background:
@@ -161,6 +163,8 @@ def _source(dump: Path, environment: Mapping[str, str], log: ScriptLog, *, keep_
         if asked():
             raise SystemExit(128 + asked())
     log.copy()
+    if log.is_too_long:
+        raise ScriptFailedError(f"The start-up script printed more than {MOST_BYTES >> 20} MiB.")
     if not in_time:
         raise ScriptFailedError(
             f"The start-up script did not end within {limit_s:g} seconds and was stopped."

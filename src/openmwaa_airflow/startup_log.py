@@ -13,6 +13,9 @@ from types import TracebackType
 KEPT = 5
 """Files per component, the newest included."""
 
+MOST_BYTES = 64 * 1024 * 1024
+"""What a script may print until it has ended: a loop that prints would fill the disk of all."""
+
 _LAST_LINES = 20
 _LAST_BYTES = 8192
 
@@ -61,6 +64,11 @@ class ScriptLog:
                 self._copied += len(chunk)
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the script has printed more than it may."""
+        return os.fstat(self.descriptor).st_size - self._begin > MOST_BYTES
 
     def tail(self) -> str:
         """Return the last lines of this run."""

@@ -17,7 +17,7 @@ _POLL_S = 0.1
 
 
 def ends_within(
-    pid: int, seconds: float, *, meanwhile: Callable[[], None], unless: Callable[[], int] = lambda: 0
+    pid: int, seconds: float, *, meanwhile: Callable[[], None], unless: Callable[[], object] = lambda: False
 ) -> bool:
     """Wait for a child, without reaping it: until then nobody else can have its number.
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from openmwaa.airflow.options import WEB_PORT, settings_of, variable
 from openmwaa.airflow.secrets import GENERATION_OF, ONLY_FOR
-from openmwaa.airflow.startup_rules import LONGEST_S, startup_rules
+from openmwaa.airflow.startup_rules import LONGEST_S, component_variables, startup_rules
 from openmwaa.airflow.versions import AirflowVersion, airflow_version
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.classes import CLASSES, Size
@@ -56,19 +56,6 @@ _LOG_MEMBER: Final[Mapping[Kind, str]] = {
 }
 _LEVEL_WHEN_OFF: Final = "WARNING"
 """Level of a component whose log type is off: nobody keeps its log, but it can still say why it failed."""
-
-_MWAA_COMPONENT: Final[Mapping[Kind, str]] = {
-    Kind.SCHEDULER: "scheduler",
-    Kind.TRIGGERER: "scheduler",
-    Kind.DAG_PROCESSOR: "scheduler",
-    Kind.WEBSERVER: "webserver",
-    Kind.WORKER: "worker",
-}
-"""Value of MWAA_AIRFLOW_COMPONENT: MWAA runs the first three in one container (mwaa.md 5.5, 6.4)."""
-
-_ON_MICRO: Final = "hybrid"
-"""Its value on mw1.micro for all but web servers, where MWAA has the worker in that container too.
-Ours are processes of their own, but a script that was written for MWAA asks for this word."""
 
 
 @dataclass(frozen=True)
@@ -293,8 +280,7 @@ class _Builder:
             probe=probe,
             port=port,
             variables={
-                "MWAA_AIRFLOW_COMPONENT": self._mwaa_component(kind),
-                "MWAA_COMMAND": self._mwaa_component(kind),
+                **component_variables(self._spec, kind),
                 **self._log_levels(kind),
                 **(variables or {}),
             },
@@ -309,10 +295,6 @@ class _Builder:
             start_timeout_s=_START_TIMEOUT_S + (LONGEST_S if self._spec.startup_script else 0),
             memory_bytes=size.memory_gib * _GIB,
         )
-
-    def _mwaa_component(self, kind: Kind) -> str:
-        micro = self._spec.environment_class == "mw1.micro"
-        return _ON_MICRO if micro and kind is not Kind.WEBSERVER else _MWAA_COMPONENT[kind]
 
     def _log_levels(self, kind: Kind) -> dict[str, str]:
         """Return the levels of a component. A worker has two: its own and that of its tasks."""

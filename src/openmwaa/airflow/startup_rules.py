@@ -1,4 +1,4 @@
-"""What a start-up script may not change.
+"""What a start-up script is told, and what it may not change.
 
 Precedence, lowest first (mwaa.md 5.5): the container's variables, the service's defaults, the
 script's exports, AirflowConfigurationOptions, protected variables, essential settings. A
@@ -8,10 +8,12 @@ component knows its variables but not which are which; these rules tell it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from openmwaa.airflow.options import is_protected, protected_variables, variable
 from openmwaa.airflow.versions import AirflowVersion
+from openmwaa.environments.manifest import Kind
 from openmwaa.environments.spec import EnvironmentSpec
 
 RULES_VARIABLE: Final = "OPENMWAA_STARTUP_RULES"
@@ -19,6 +21,19 @@ RULES_VARIABLE: Final = "OPENMWAA_STARTUP_RULES"
 
 LONGEST_S: Final = 300.0
 """The script's limit with the patience after it."""
+
+_MWAA_COMPONENT: Final[Mapping[Kind, str]] = {
+    Kind.SCHEDULER: "scheduler",
+    Kind.TRIGGERER: "scheduler",
+    Kind.DAG_PROCESSOR: "scheduler",
+    Kind.WEBSERVER: "webserver",
+    Kind.WORKER: "worker",
+}
+"""What MWAA calls a component: it runs the first three in one container (mwaa.md 5.5, 6.4)."""
+
+_ON_MICRO: Final = "hybrid"
+"""What it calls all but the web server on mw1.micro, where the worker is in that container too.
+Ours are processes of their own, but a script that was written for MWAA asks for this word."""
 
 _PROTECTED_BY_MWAA: Final = (
     "MWAA__*",
@@ -64,6 +79,13 @@ _RESERVED_BY_MWAA: Final = (
 )
 _OURS: Final = ("FORWARDED_ALLOW_IPS",)
 """Part of the route to a web server. OPENMWAA_* and the like are reserved without being told."""
+
+
+def component_variables(spec: EnvironmentSpec, kind: Kind) -> dict[str, str]:
+    """Return the variables by which a script knows the component that it runs in."""
+    micro = spec.environment_class == "mw1.micro"
+    name = _ON_MICRO if micro and kind is not Kind.WEBSERVER else _MWAA_COMPONENT[kind]
+    return {"MWAA_AIRFLOW_COMPONENT": name, "MWAA_COMMAND": name}
 
 
 def startup_rules(spec: EnvironmentSpec, version: AirflowVersion) -> dict[str, str]:

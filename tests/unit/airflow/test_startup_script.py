@@ -101,6 +101,7 @@ def test_ways_to_end_well(component: ScriptedComponent, script: str) -> None:
         ("echo broken; nosuchcommand", "exit code 127"),
         ("echo broken; exec true", "exec"),
         ("echo broken; trap true EXIT; exit 0", "EXIT trap"),
+        ("echo broken; ulimit -f 0; exit 0", "variables could not be read"),
     ],
 )
 def test_ways_to_fail(component: ScriptedComponent, script: str, reason: str) -> None:
@@ -207,6 +208,13 @@ def test_a_script_that_takes_too_long_is_stopped_with_its_children(component: Sc
     assert "waiting" in started.stderr
     children = [int(component.read(name)) for name in ("stubborn", "polite")]
     eventually(lambda: not any(map(runs, children)), within_s=5, what="children ended")
+
+
+def test_a_script_that_prints_without_end_is_stopped(component: ScriptedComponent) -> None:
+    script = "head -c 70000000 /dev/zero | tr '\\0' '\\n'; sleep 600"
+    started = component.start(script)
+    assert (started.code, started.airflow) == (FAILED, None)
+    assert "printed more than 64 MiB" in started.stderr
 
 
 def test_a_polite_script_is_given_time_to_clean_up(component: ScriptedComponent) -> None:
