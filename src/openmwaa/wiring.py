@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -47,6 +48,7 @@ from openmwaa.identity.principals import ensure_administrator
 from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.reconcile.act import Actor
+from openmwaa.reconcile.housekeeping import Housekeeping
 from openmwaa.reconcile.loop import Reconciler
 from openmwaa.reconcile.parts import Parts
 from openmwaa.reconcile.preview import Previewer
@@ -60,12 +62,13 @@ from openmwaa.supervise import ProcessTable, Supervisor
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """What `openmwaa control` runs: three applications and the loop."""
+    """What `openmwaa control` runs: three applications and two loops."""
 
     api: ASGIApp
     gateway: ASGIApp
     operator: ASGIApp
     reconciler: Reconciler
+    housekeeping: Housekeeping
 
 
 @asynccontextmanager
@@ -94,8 +97,9 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             change_refused=allowed_change,
         )
         user = service_user(settings)
+        layer_store = LayerStore(settings, first_uid=user.uid if user.switch else None)
         layers = EnvironmentLayers(
-            LayerStore(settings, first_uid=user.uid if user.switch else None),
+            layer_store,
             runtimes,
             source,
             scratch=settings.layout.run / "inputs",
@@ -171,6 +175,9 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                     )
                 ),
                 reconciler=Reconciler(store, actor, holder=_holder(settings)),
+                housekeeping=Housekeeping(
+                    parts, layer_store, keep_layers=timedelta(days=settings.keep_layers_days)
+                ),
             )
         finally:
             await rest.close()

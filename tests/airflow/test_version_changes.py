@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from openmwaa.airflow.secrets import METADATA_URL
 from openmwaa.artifacts.runtimes import RuntimeStore
 from openmwaa.kit.secret import Secret
 from tests.airflow import bare, facts
-from tests.airflow.test_components_alone import state_at_end, task, trigger
 from tests.airflow.test_components_alone import database as database
 from tests.airflow.test_components_alone import runtimes as runtimes
+from tests.airflow.test_components_alone import state_at_end, task, trigger
 from tests.support.dags import HELLO
 from tests.support.eventually import eventually
 from tests.support.specs import a_spec

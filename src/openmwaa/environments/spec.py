@@ -91,6 +91,10 @@ class EnvironmentSpec:
     runtime_id: str = ""
     worker_series: int = 0
 
+    def with_runtime(self, runtime_id: str) -> Self:
+        """Return the same environment on another patch of its version."""
+        return dataclasses.replace(self, runtime_id=runtime_id)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` restores an equal spec."""
         return dataclasses.asdict(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 import structlog
@@ -29,7 +28,7 @@ async def run_control(settings: Settings) -> None:
     # The proxy runs as the services' user: its group may connect, others may not.
     group = service_user(settings).gid
     async with control_plane(settings) as control:
-        loop = asyncio.create_task(control.reconciler.run())
+        loops = [asyncio.create_task(one.run()) for one in (control.reconciler, control.housekeeping)]
         _log.info("control_started", home=str(settings.home))
         try:
             await asyncio.gather(
@@ -42,9 +41,9 @@ async def run_control(settings: Settings) -> None:
                 serve_unix({layout.operator_socket: control.operator}, stop),
             )
         finally:
-            loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loop
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     max_workers: Annotated[int, Field(ge=1, le=50)] = 25
     """Quota of workers of one environment."""
 
+    keep_layers_days: Annotated[int, Field(ge=0, le=3650)] = 7
+    """How long packages and plugins stay on disk that no environment uses any more."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest level in the service's own logs."""
 

@@ -31,9 +31,7 @@ class UpdateRoutes:
 
     def __init__(self, context: OperatorContext) -> None:
         self._context = context
-        self._updates = Updates(
-            context.store.environments, context.preflight, context.limits, context.manifest
-        )
+        self._updates = Updates(context.store, context.preflight, context.limits, context.manifest)
 
     async def plan(self, request: Request) -> Response:
         """Say what an update with these members would do. Changes nothing.

@@ -6,9 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from openmwaa.airflow.options import overridden
 from openmwaa.airflow.secrets import new_secrets
-from openmwaa.airflow.versions import VERSIONS
 from openmwaa.api.context import ApiContext, Call
 from openmwaa.api.errors import ServiceError
 from openmwaa.api.services.mwaa_views import environment_view, name_in_token, next_token
@@ -20,7 +18,6 @@ from openmwaa.environments.ids import new_environment_id
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import MAX_TAGS, check_tags
 from openmwaa.environments.status import USABLE
-from openmwaa.kit.errors import Retry
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +31,7 @@ class MwaaService:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._environments = context.store.environments
-        self._updates = Updates(self._environments, context.preflight, context.limits, context.manifest)
+        self._updates = Updates(context.store, context.preflight, context.limits, context.manifest)
         self._throttle = Throttle(_INVOKE_PER_SECOND)
 
     async def create_environment(self, call: Call) -> dict[str, Any]:
@@ -53,7 +50,7 @@ class MwaaService:
             },
             quota=context.settings.max_environments,
         )
-        await self._note_overridden_options(record)
+        await self._updates.note_warnings(record)
         return {"Arn": str(record.arn)}
 
     async def get_environment(self, call: Call) -> dict[str, Any]:
@@ -64,8 +61,6 @@ class MwaaService:
     async def update_environment(self, call: Call) -> dict[str, Any]:
         """Accept a change; without a changed member every component is replaced."""
         record = await self._updates.accept(call.parameters["Name"], call.parameters, source=call.operation)
-        if call.parameters.get("AirflowConfigurationOptions"):
-            await self._note_overridden_options(record)
         return {"Arn": str(record.arn)}
 
     async def delete_environment(self, call: Call) -> dict[str, Any]:
@@ -167,24 +162,6 @@ class MwaaService:
         if arn.region != settings.region:
             raise EnvironmentNotFoundError(f"No environment found with the ARN {arn} in {settings.region}.")
         return arn.name
-
-    async def _note_overridden_options(self, record: EnvironmentRecord) -> None:
-        """Tell the user which options have no effect, as on MWAA (mwaa.md 6.2)."""
-        version = VERSIONS.get(record.spec.airflow_version)
-        options = overridden(record.spec.airflow_configuration_options, version) if version else []
-        if not options:
-            return
-        try:
-            await self._context.store.events.append(
-                record.id,
-                record.name,
-                "options-overridden",
-                f"Set by the service, your value has no effect: {', '.join(options)}.",
-                options=options,
-            )
-        except Retry as error:
-            # The change itself was accepted: that must not look like a failure.
-            _log.warning("event-lost", environment=record.name, reason=error.reason)
 
 
 def _not_usable(record: EnvironmentRecord) -> str:

@@ -9,6 +9,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import structlog
+
+from openmwaa.airflow.option_check import check_options
 from openmwaa.api.ports import Preflight
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.changes import with_strategy
@@ -17,7 +20,10 @@ from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits, apply_update, build_spec
 from openmwaa.environments.source_files import Pins, pins_wanted
 from openmwaa.environments.spec import EnvironmentSpec, S3File
-from openmwaa.store.environments import EnvironmentRepository
+from openmwaa.kit.errors import Retry
+from openmwaa.store import Store
+
+_log = structlog.get_logger(__name__)
 
 _BUCKET_TIMEOUT_S: Final = 5.0
 _PIN_TIMEOUT_S: Final = 60.0
@@ -31,7 +37,7 @@ class Updates:
 
     def __init__(
         self,
-        environments: EnvironmentRepository,
+        store: Store,
         preflight: Preflight,
         limits: Limits,
         manifest: Callable[[EnvironmentRecord, EnvironmentSpec], Manifest],
@@ -39,7 +45,7 @@ class Updates:
         """Take what requests are checked against.
 
         Args:
-            environments: Where changes are accepted.
+            store: Where changes are accepted.
 
             preflight: Looks at the source bucket.
 
@@ -47,7 +53,7 @@ class Updates:
 
             manifest: What should run for a spec of an environment; no I/O.
         """
-        self._environments = environments
+        self._store = store
         self._preflight = preflight
         self._limits = limits
         self._manifest = manifest
@@ -65,7 +71,9 @@ class Updates:
         """
         build_spec(request, self._limits)  # what needs no look outside is refused first
         await self._check_bucket(request["SourceBucketArn"], request["DagS3Path"])
-        return build_spec(request, self._limits, await self._pin(request))
+        spec = build_spec(request, self._limits, await self._pin(request))
+        _option_warnings(spec)
+        return spec
 
     async def wanted(
         self, record: EnvironmentRecord, request: Mapping[str, Any], *, given: Pins | None = None
@@ -107,7 +115,7 @@ class Updates:
 
             Retry: The source bucket's server cannot answer now.
         """
-        known = await self._environments.get(name)
+        known = await self._store.environments.get(name)
         _, pins = await self._prepare(known, request, None)
         strategy = request.get("WorkerReplacementStrategy") or FORCED
 
@@ -115,7 +123,25 @@ class Updates:
             after = apply_update(current, request, self._limits, pins)
             return with_strategy(current.spec, after, strategy, lambda spec: self._manifest(current, spec))
 
-        return await self._environments.change(name, edit, source=source, strategy=strategy, notes=notes)
+        changed = await self._store.environments.change(
+            name, edit, source=source, strategy=strategy, notes=notes
+        )
+        if changed.spec.airflow_configuration_options != known.spec.airflow_configuration_options:
+            await self.note_warnings(changed)
+        return changed
+
+    async def note_warnings(self, record: EnvironmentRecord) -> None:
+        """Tell the user in the environment's history which options work otherwise than they may think."""
+        warnings = _option_warnings(record.spec)
+        if not warnings:
+            return
+        try:
+            await self._store.events.append(
+                record.id, record.name, "options", " ".join(warnings), warnings=warnings
+            )
+        except Retry as error:
+            # The change itself was accepted: that must not look like a failure.
+            _log.warning("event-lost", environment=record.name, reason=error.reason)
 
     async def _prepare(
         self, record: EnvironmentRecord, request: Mapping[str, Any], given: Pins | None
@@ -124,6 +150,12 @@ class Updates:
         pins = {**(await self._pin(request, record.spec)), **(given or {})}
         wanted = apply_update(record, request, self._limits, pins)
         before = record.spec
+        # Options that were accepted before must not stand in the way of, say, another worker.
+        if (wanted.airflow_configuration_options, wanted.airflow_version) != (
+            before.airflow_configuration_options,
+            before.airflow_version,
+        ):
+            _option_warnings(wanted)
         if (wanted.source_bucket_arn, wanted.dag_s3_path) != (before.source_bucket_arn, before.dag_s3_path):
             await self._check_bucket(wanted.source_bucket_arn, wanted.dag_s3_path)
         return wanted, pins
@@ -145,3 +177,12 @@ class Updates:
                 )
             )
         return dict(zip(wanted, found, strict=True))
+
+
+def _option_warnings(spec: EnvironmentSpec) -> list[str]:
+    """Refuse options that cannot work with the version that is wanted; return warnings about others."""
+    return check_options(
+        spec.airflow_configuration_options,
+        spec.airflow_version,
+        more_packages=spec.requirements is not None,
+    )

@@ -37,12 +37,10 @@ class Specs:
     def sandbox(self, manifest: Manifest) -> Sandbox | None:
         """Return the sandbox of the environment's processes."""
         layout = self._host.settings.layout
-        programs = (layout.runtimes, layout.layers, layout.plug_in, broker.valkey_binary())
+        layer = layout.layers / manifest.layer if manifest.layer else None
+        programs = [layout.runtimes, layout.plug_in, broker.valkey_binary(), *([layer] if layer else ())]
         return self._host.isolation.sandbox(
-            self._folders,
-            manifest.ordinal,
-            programs=programs,
-            layer=layout.layers / manifest.layer if manifest.layer else None,
+            self._folders, manifest.ordinal, programs=tuple(programs), layer=layer
         )
 
     def variables(self, manifest: Manifest, replica: Replica | None = None) -> dict[str, str]:
