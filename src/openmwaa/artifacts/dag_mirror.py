@@ -30,7 +30,8 @@ from typing import Final
 
 import structlog
 
-from openmwaa.artifacts.source_bucket import ObjectChangedError, SourceBucket, SourceObject
+from openmwaa.artifacts.pinned_object import ObjectChangedError
+from openmwaa.artifacts.source_bucket import SourceBucket, SourceObject
 from openmwaa.kit.errors import Retry
 from openmwaa.kit.files import write_atomically
 

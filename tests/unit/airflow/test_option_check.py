@@ -123,9 +123,9 @@ def test_any_options_are_answered_and_in_the_same_words_again(options: dict[str,
         try:
             return repr(check_options(order, NEWEST))
         except InvalidRequestError as error:
-            assert len(str(error)) <= MAX_MESSAGE
             return str(error)
 
+    assert len(answer(options)) <= MAX_MESSAGE or answer(options).startswith("[")
     assert answer(options) == answer(dict(reversed(options.items())))
 
 
