@@ -319,7 +319,6 @@ async def test_a_bucket_is_checked_with_the_service_s_wording(
         )
 
 
-
 async def test_an_account_reaches_its_own_bucket_only_until_it_is_removed(
     s3: Any, bucket: str, endpoints: ServiceEndpoints
 ) -> None:

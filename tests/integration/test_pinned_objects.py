@@ -120,7 +120,7 @@ async def test_a_version_that_is_not_there_has_mwaa_s_wording(
 async def test_a_missing_object_or_bucket_is_named(source: SourceBucket, bucket: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"^Unable to access {bucket}/plugins.zip$"):
         await source.pin(bucket, "plugins.zip", None, max_bytes=MIB)
-    with pytest.raises(InvalidRequestError, match="^Unable to access airflow-none/plugins.zip$"):
+    with pytest.raises(InvalidRequestError, match=r"^Unable to access airflow-none/plugins\.zip$"):
         await source.pin("airflow-none", "plugins.zip", None, max_bytes=MIB)
 
 
