@@ -319,18 +319,6 @@ async def test_a_bucket_is_checked_with_the_service_s_wording(
         )
 
 
-async def test_a_missing_object_version_is_refused(s3: Any, bucket: str, source: SourceBucket) -> None:
-    version = s3.put_object(Bucket=bucket, Key="requirements.txt", Body=b"x")["VersionId"]
-    await source.check_version(bucket, "requirements.txt", version)
-    await source.check_version(bucket, "requirements.txt", None)
-    with pytest.raises(
-        InvalidRequestError, match=f"Unable to access version nope of {bucket}/requirements.txt"
-    ):
-        await source.check_version(bucket, "requirements.txt", "nope")
-    with pytest.raises(InvalidRequestError, match=f"Unable to access {bucket}/missing.txt"):
-        await source.check_version(bucket, "missing.txt", None)
-
-
 async def test_an_account_reaches_its_own_bucket_only_until_it_is_removed(
     s3: Any, bucket: str, endpoints: ServiceEndpoints
 ) -> None:

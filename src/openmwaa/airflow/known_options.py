@@ -139,4 +139,4 @@ def retired_sections(version: str) -> frozenset[str]:
 
 def other_versions(version: str) -> list[KnownOptions]:
     """Return what the other versions know, newest first."""
-    return [known_options(name) for name in reversed(VERSIONS) if name != version]
+    return [known_options(name) for name in reversed(list(VERSIONS)) if name != version]

@@ -142,7 +142,7 @@ def _did_you_mean(name: str, known: KnownOptions) -> str:
 def _check_own(name: str, value: str) -> Iterator[_Finding]:
     """Options of MWAA itself (mwaa.md 6.3)."""
     if name == "mwaa.triggerer_enabled":
-        if value.strip().lower() not in {"true", "false"}:
+        if value.lower() not in {"true", "false"}:
             yield _Finding(f"{name} must be true or false.")
     elif name == "mwaa.worker_replacement_threshold_seconds":
         if not value.strip().isdecimal():

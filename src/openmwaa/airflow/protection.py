@@ -13,7 +13,7 @@ HANDED_ON: Final = frozenset(
 
 _SIGN_ON: Final = "sign-on is the service's, by IAM"
 _ADDRESS: Final = "it decides addresses and certificates"
-_SECRET: Final = "each environment has a key of its own"
+_OWN_KEY: Final = "each environment has a key of its own"
 _LOGS: Final = "use LoggingConfiguration for logs"
 _METRICS: Final = "only statsd_on, metrics_allow_list and metrics_block_list can be set there"
 _BROKER: Final = "each environment has a broker of its own"
@@ -24,7 +24,7 @@ _WHY: Final[Mapping[str, str]] = {
     "api.base_url": _ADDRESS,
     "api.host": _ADDRESS,
     "api.port": _ADDRESS,
-    "api.secret_key": _SECRET,
+    "api.secret_key": _OWN_KEY,
     "api.ssl_cert": _ADDRESS,
     "api.ssl_key": _ADDRESS,
     "api_auth": _SIGN_ON,
@@ -37,9 +37,9 @@ _WHY: Final[Mapping[str, str]] = {
     "core.dags_folder": "use DagS3Path",
     "core.execution_api_server_url": _ADDRESS,
     "core.executor": "tasks run on Celery workers",
-    "core.fernet_key": _SECRET,
+    "core.fernet_key": _OWN_KEY,
     "core.hostname_callable": "components have names of their own",
-    "core.internal_api_secret_key": _SECRET,
+    "core.internal_api_secret_key": _OWN_KEY,
     "core.load_examples": "upload the examples you want to the DAG folder",
     "core.multi_team": _AS_MWAA,
     "core.plugins_folder": "use PluginsS3Path",
@@ -56,7 +56,7 @@ _WHY: Final[Mapping[str, str]] = {
     "triggerer.queues_enabled": _AS_MWAA,
     "webserver": _SIGN_ON,
     "webserver.base_url": _ADDRESS,
-    "webserver.secret_key": _SECRET,
+    "webserver.secret_key": _OWN_KEY,
     "webserver.warn_deployment_exposure": "Airflow is reached only through the service",
     "webserver.web_server_host": _ADDRESS,
     "webserver.web_server_port": _ADDRESS,

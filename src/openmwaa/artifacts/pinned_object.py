@@ -105,16 +105,15 @@ def fetch_object(
 ) -> PinnedObject:
     """Write a version of an object to a file. Contract: `SourceBucket.fetch`."""
     try:
-        written = _write(s3, bucket, key, version, target)
-        if digest is not None and written.digest != digest:
-            raise ObjectChangedError(f"{bucket}/{key} version {version}")
+        return _write(s3, bucket, key, version, target, digest)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return written
 
 
-def _write(s3: S3Client, bucket: str, key: str, version: str, target: Path) -> PinnedObject:
+def _write(
+    s3: S3Client, bucket: str, key: str, version: str, target: Path, wanted: str | None
+) -> PinnedObject:
     digest, size = hashlib.sha256(), 0
     with open_object(s3, bucket, key, version, None) as (found, body), target.open("wb") as file:
         for chunk in iter(lambda: body.read(_CHUNK_BYTES), b""):
@@ -123,6 +122,8 @@ def _write(s3: S3Client, bucket: str, key: str, version: str, target: Path) -> P
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+    if wanted is not None and digest.hexdigest() != wanted:
+        raise ObjectChangedError(f"{bucket}/{key} version {version}")
     return PinnedObject(found, digest.hexdigest(), size)
 
 

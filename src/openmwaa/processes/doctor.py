@@ -5,29 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import psutil
-
+from openmwaa.airflow.options import WEB_PORT
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.processes.stop import up_table
 from openmwaa.services.binaries import MissingBinaryError, embedded_versions, find_binaries
+from openmwaa.services.host_check import RUNTIME_DISK_BYTES, check_ports
+from openmwaa.services.host_facts import GIB, available_memory, free_disk
 from openmwaa.services.ports import listeners, why_unusable
 from openmwaa.services.users import UnusableHomeError, prepare_home, service_user
 from openmwaa.settings import Settings
 
 Level = Literal["ok", "warning", "failure"]
 
-_GIB: Final = 1024**3
-_DISK_NEEDED: Final = 2 * _GIB
-_DISK_WANTED: Final = 10 * _GIB
-_MEMORY_NEEDED: Final = 1 * _GIB
-_MEMORY_WANTED: Final = 3 * _GIB
+_DISK_WANTED: Final = 10 * GIB
+_MEMORY_NEEDED: Final = 1 * GIB
+_MEMORY_WANTED: Final = 3 * GIB
 _FILES_WANTED: Final = 4096
 _GLIBC_NEEDED: Final = (2, 28)
 
@@ -91,10 +89,9 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    message = f"{free / _GIB:.1f} GiB free at {folder}"
-    if free < _DISK_NEEDED:
+    free, folder = free_disk(settings.home)
+    message = f"{free / GIB:.1f} GiB free at {folder}"
+    if free < RUNTIME_DISK_BYTES:
         yield Finding("disk", "failure", message, "Free at least 2 GiB: one Airflow runtime needs 1 to 2.")
     elif free < _DISK_WANTED:
         yield Finding("disk", "warning", message, "10 GiB leave room for several Airflow versions.")
@@ -103,8 +100,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _memory(_settings: Settings) -> Iterator[Finding]:
-    free = psutil.virtual_memory().available
-    message = f"{free / _GIB:.1f} GiB available"
+    free = available_memory()
+    message = f"{free / GIB:.1f} GiB available"
     if free < _MEMORY_NEEDED:
         yield Finding("memory", "failure", message, "The service needs 0.4 GiB, each environment 1 GiB.")
     elif free < _MEMORY_WANTED:
@@ -133,6 +130,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         if listener.process not in ours and (reason := why_unusable(listener)):
             troubled = True
             yield Finding("ports", "failure", f"{listener.process}: {reason}")
+    for problem in check_ports(settings, (WEB_PORT,)):
+        troubled = True
+        yield Finding("ports", "failure", problem.message, problem.fix)
     if not troubled:
         used = "used by this service" if ours else "free"
         yield Finding("ports", "ok", f"{settings.port_base} to {settings.port_base + 19} are {used}")
