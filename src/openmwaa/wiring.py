@@ -33,7 +33,6 @@ from openmwaa.backends.local.probes import Prober
 from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
-from openmwaa.environments.spec import S3File
 from openmwaa.gateway import (
     EnvironmentDirectory,
     GatewayContext,
@@ -51,12 +50,14 @@ from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.housekeeping import Housekeeping
 from openmwaa.reconcile.loop import Reconciler
 from openmwaa.reconcile.parts import Parts
+from openmwaa.reconcile.preflight import Preflight
 from openmwaa.reconcile.preview import Previewer
 from openmwaa.services.endpoints import ServiceEndpoints, load_endpoints
 from openmwaa.services.s3_accounts import S3Accounts
 from openmwaa.services.users import service_user
 from openmwaa.settings import Settings
 from openmwaa.store import Store
+from openmwaa.store.database_server import DatabaseServer
 from openmwaa.supervise import ProcessTable, Supervisor
 
 
@@ -89,7 +90,6 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
         issuer = GatewayTokenIssuer(settings, tokens)
         runtimes = RuntimeInstaller(RuntimeStore(settings, _locks()))
         source = SourceBucket(_s3_access(endpoints))
-        preflight = _Preflight(source)
         limits = Limits(
             tuple(VERSIONS),
             max_workers=settings.max_workers,
@@ -126,6 +126,7 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             surroundings=surroundings,
         )
         actor = Actor(parts)
+        preflight = Preflight(settings, parts, source, DatabaseServer(store.database))
 
         async def run_airflow(
             record: EnvironmentRecord, argv: Sequence[str], timeout_s: float
@@ -210,20 +211,6 @@ async def node_agent(settings: Settings) -> AsyncIterator[NodeAgent]:
         yield agent
     finally:
         await agent.close()
-
-
-class _Preflight:
-    """The source bucket as the API sees it."""
-
-    def __init__(self, source: SourceBucket) -> None:
-        self._source = source
-
-    async def check(self, bucket: str, prefix: str) -> None:
-        await self._source.check(bucket, prefix)
-
-    async def pin(self, bucket: str, path: str, version: str | None, *, max_bytes: int) -> S3File:
-        pinned = await self._source.pin(bucket, path, version, max_bytes=max_bytes)
-        return S3File(path, pinned.version, pinned.digest, pinned.size)
 
 
 class _NoSnapshots:

@@ -32,7 +32,7 @@ def _dag_bag(folder: str):
         from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415 - 3.2 and newer
     except ImportError:
         from airflow.models.dagbag import DagBag  # noqa: PLC0415
-    return DagBag(dag_folder=folder, include_examples=False)
+    return DagBag(dag_folder=folder)
 
 
 def _relative(path: str, folder: str) -> str:

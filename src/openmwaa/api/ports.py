@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from openmwaa.environments.record import EnvironmentRecord
-from openmwaa.environments.spec import S3File
+from openmwaa.environments.spec import EnvironmentSpec, S3File
 from openmwaa.identity.principals import Principal
 
 
@@ -44,6 +44,21 @@ class Preflight(Protocol):
             InvalidRequestError: With MWAA's wording: it is not there, or too large.
 
             Retry: The bucket's server cannot answer now.
+        """
+        ...
+
+    async def host(self, record: EnvironmentRecord | None, wanted: EnvironmentSpec) -> None:
+        """Refuse what there is clearly no room for: disk, memory, ports, databases.
+
+        Args:
+            record: The environment; None for a new one.
+
+            wanted: What is wanted of it.
+
+        Raises:
+            InvalidRequestError: Names what is needed and what is there.
+
+            Retry: The database server does not answer.
         """
         ...
 

@@ -108,13 +108,13 @@ class EnvironmentLayers:
             Retry: The source bucket or a package index does not answer.
         """
         runtime = await self._runtimes.ensure_id(spec.runtime_id)
+        below = await asyncio.to_thread(installed_packages, runtime.path)
         if spec.requirements is None:
-            return await asyncio.to_thread(installed_packages, runtime.path)
+            return below
         made = layer_of(spec)
         known = await self._layers.use(made) if made else None
         if known is not None:
-            packages: Mapping[str, str] = known.facts["packages"]
-            return packages
+            return {**below, **known.facts["packages"]}
         folder = await self._fetch(spec, contents or {})
         try:
             inputs = self._inputs(record, runtime, folder)

@@ -49,5 +49,13 @@ class GiveUp(Exception):
         self.fix = fix
 
 
+def in_words(error: GiveUp) -> str:
+    """Return everything that a reader should know: component and reason, evidence, fix."""
+    text = ": ".join(part for part in (error.component, error.reason) if part)
+    if error.evidence:
+        text = f"{text} Evidence: {error.evidence}"
+    return f"{text} Fix: {error.fix}" if error.fix else text
+
+
 class OperatorError(Exception):
     """The service cannot do what its operator asked of it; the text is one line that says why and what helps."""

@@ -19,7 +19,7 @@ from openmwaa.environments.record import (
     UpdateError,
 )
 from openmwaa.environments.spec import EnvironmentSpec
-from openmwaa.kit.errors import GiveUp
+from openmwaa.kit.errors import GiveUp, in_words
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.plan import next_step
 from openmwaa.store import Store
@@ -102,11 +102,7 @@ class Cycle:
     def given_up(self, error: GiveUp) -> Outcome:
         """Return the outcome of a change that can never be reached."""
         record = self.record
-        message = ": ".join(part for part in (error.component, error.reason) if part)
-        if error.evidence:
-            message = f"{message} Evidence: {error.evidence}"
-        if error.fix:
-            message = f"{message} Fix: {error.fix}"
+        message = in_words(error)
         if len(message) > _MESSAGE_LIMIT:
             message = message[: _MESSAGE_LIMIT - 1] + "…"
         data = {

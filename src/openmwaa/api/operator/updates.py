@@ -19,6 +19,7 @@ from openmwaa.environments import changes
 from openmwaa.environments.record import ALLOW_IMPORT_ERRORS
 from openmwaa.environments.source_files import SOURCE_FILES
 from openmwaa.environments.spec import S3File
+from openmwaa.kit.errors import GiveUp, in_words
 
 RESTART_SOURCE: Final = "openmwaa env restart"
 UPDATE_SOURCE: Final = "openmwaa env update"
@@ -50,7 +51,10 @@ class UpdateRoutes:
         answer = {**changes.to_json(plan), "strategy": strategy}
         if self._context.preview is not None:
             deep = bool(body.get("deep"))
-            answer |= await self._context.preview(record, wanted, plan, contents if deep else None)
+            try:
+                answer |= await self._context.preview(record, wanted, plan, contents if deep else None)
+            except GiveUp as error:  # the update itself would end so
+                raise ServiceError("ValidationException", in_words(error)) from error
         return JSONResponse(answer)
 
     async def update(self, request: Request) -> Response:

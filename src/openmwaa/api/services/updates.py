@@ -26,6 +26,7 @@ from openmwaa.store import Store
 _log = structlog.get_logger(__name__)
 
 _BUCKET_TIMEOUT_S: Final = 5.0
+_HOST_TIMEOUT_S: Final = 5.0
 _PIN_TIMEOUT_S: Final = 60.0
 """Plugins may be a gigabyte, and are read once to know their digest."""
 
@@ -73,6 +74,8 @@ class Updates:
         await self._check_bucket(request["SourceBucketArn"], request["DagS3Path"])
         spec = build_spec(request, self._limits, await self._pin(request))
         _option_warnings(spec)
+        async with asyncio.timeout(_HOST_TIMEOUT_S):
+            await self._preflight.host(None, spec)
         return spec
 
     async def wanted(
@@ -158,6 +161,8 @@ class Updates:
             _option_warnings(wanted)
         if (wanted.source_bucket_arn, wanted.dag_s3_path) != (before.source_bucket_arn, before.dag_s3_path):
             await self._check_bucket(wanted.source_bucket_arn, wanted.dag_s3_path)
+        async with asyncio.timeout(_HOST_TIMEOUT_S):
+            await self._preflight.host(record, wanted)
         return wanted, pins
 
     async def _check_bucket(self, arn: str, prefix: str) -> None:
