@@ -61,7 +61,9 @@ def _encode_deferrals_as_before(connection: Connection) -> None:
     for table in ("task_instance", "task_instance_history"):
         key = "id" if table == "task_instance" else "task_instance_id"
         found = connection.execute(
-            text(f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL")
+            text(
+                f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL"
+            )
         )
         for row in found.all():
             encoded = _as_base_serialization(json.loads(row.kwargs))
@@ -96,9 +98,13 @@ def _forget_newer_words(connection: Connection, target: tuple[int, ...]) -> None
     (Cause: `utils/state.py` and `utils/types.py` of 3.2 and 3.3.)
     """
     # A task that waits for a human asks again: the older operator has its own way to wait.
-    waiting = "UPDATE {} SET state = NULL, next_method = NULL, next_kwargs = NULL WHERE state = 'awaiting_input'"
+    waiting = (
+        "UPDATE {} SET state = NULL, next_method = NULL, next_kwargs = NULL WHERE state = 'awaiting_input'"
+    )
     connection.execute(text(waiting.format("task_instance")))
-    connection.execute(text("UPDATE task_instance_history SET state = 'failed' WHERE state = 'awaiting_input'"))
+    connection.execute(
+        text("UPDATE task_instance_history SET state = 'failed' WHERE state = 'awaiting_input'")
+    )
     unknown = ["operator_triggered"] + (["asset_materialization"] if target < (3, 2) else [])
     connection.execute(
         text("UPDATE dag_run SET run_type = 'manual' WHERE run_type = ANY(:unknown)"), {"unknown": unknown}

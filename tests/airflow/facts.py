@@ -23,7 +23,8 @@ def main() -> None:
     session = settings.Session()
     facts = {
         "runs": {
-            f"{run.dag_id} {run.run_id}": [str(run.state), run.conf] for run in session.scalars(select(DagRun))
+            f"{run.dag_id} {run.run_id}": [str(run.state), run.conf]
+            for run in session.scalars(select(DagRun))
         },
         "tasks": {
             f"{task.dag_id} {task.run_id} {task.task_id}": [str(task.state), task.try_number]
@@ -48,7 +49,8 @@ def main() -> None:
             if role.name == "TeamA"
         },
         "triggers": sorted(
-            [one.classpath, repr(sorted(one.kwargs.items()))] for one in session.scalars(select(Trigger)).unique()
+            [one.classpath, repr(sorted(one.kwargs.items()))]
+            for one in session.scalars(select(Trigger)).unique()
         ),
     }
     # Airflow prints to stdout as well.

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ import pytest
 from openmwaa.airflow.secrets import METADATA_URL
 from openmwaa.artifacts.runtimes import RuntimeStore
 from openmwaa.kit.secret import Secret
-from tests.airflow import bare, facts
+from tests.airflow import bare
 from tests.airflow.test_components_alone import state_at_end, task, trigger
-from tests.airflow.test_components_alone import database as database
-from tests.airflow.test_components_alone import runtimes as runtimes
 from tests.support.dags import HELLO
 from tests.support.eventually import eventually
 from tests.support.specs import a_spec
@@ -31,6 +28,7 @@ from tests.support.specs import a_spec
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.thorough]
 
 RUNS = 200
+_FACTS = Path(__file__).with_name("facts.py")
 ROUTES = [
     ("2.11.2", "3.0.6", "3.3.1", "2.11.2"),
     ("2.10.3", "2.11.2", "2.10.3"),
@@ -126,7 +124,7 @@ def test_everything_is_kept_from_version_to_version(
             environment.start_all()
             _works(environment, came_from, deferred)
             deferred = _defer(environment)
-            print(f"{came_from} -> {version}: {environment.seconds}", flush=True)
+            sys.stdout.write(f"\n{came_from} -> {version}: {environment.seconds}\n")
             environment.seconds.clear()
 
 
@@ -172,7 +170,9 @@ def _populate(environment: bare.Environment) -> None:
 def _multiply(environment: bare.Environment) -> None:
     """Copy the run with its tasks and XComs, whatever columns this version has."""
     with _connect(environment) as connection:
-        source = connection.execute("SELECT id, run_id FROM dag_run WHERE dag_id = 'hello' LIMIT 1").fetchone()
+        source = connection.execute(
+            "SELECT id, run_id FROM dag_run WHERE dag_id = 'hello' LIMIT 1"
+        ).fetchone()
         assert source is not None
         columns = {
             "dag_run": "'id', nextval('dag_run_id_seq'), 'run_id', 'copy-' || n,"
@@ -195,7 +195,9 @@ def _defer(environment: bare.Environment) -> str:
     _until_known(environment, "waiting")
     run_id = trigger(environment, "waiting")
     eventually(
-        lambda: task(environment, "waiting", run_id, "wait")["state"] == "deferred", within_s=90, what="deferred"
+        lambda: task(environment, "waiting", run_id, "wait")["state"] == "deferred",
+        within_s=90,
+        what="deferred",
     )
     environment.stop()
     return run_id
@@ -234,7 +236,7 @@ def _until_known(environment: bare.Environment, dag_id: str) -> None:
 def _read(environment: bare.Environment) -> dict[str, Any]:
     target = environment.home / "facts.json"
     target.unlink(missing_ok=True)
-    result = environment.run("python", "-P", str(Path(facts.__file__)), str(target))
+    result = environment.run("python", "-P", str(_FACTS), str(target))
     assert result.returncode == 0, result.stderr[-4000:]
     found: dict[str, Any] = json.loads(target.read_text())
     return found

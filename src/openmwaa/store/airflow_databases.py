@@ -145,7 +145,6 @@ class AirflowDatabases:
             f"postgresql://{name}:{quote(password.reveal(), safe='')}@{host}:{parts.port or 5432}/{name}"
         )
 
-
     async def _is_there(self, connection: AsyncConnection[DictRow], database: str) -> bool:
         cursor = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
         return await cursor.fetchone() is not None
