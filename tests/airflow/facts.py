@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from operator import attrgetter
 
 from airflow import settings
 from airflow.models import Connection, DagRun, TaskInstance, Trigger, Variable
@@ -15,8 +16,12 @@ from sqlalchemy import select
 
 try:
     from airflow.models.xcom import XComModel
+
+    xcom_value = XComModel.deserialize_value
 except ImportError:
     from airflow.models.xcom import XCom as XComModel
+
+    xcom_value = attrgetter("value")  # 2.x decodes when it loads a row
 
 
 def main() -> None:
@@ -31,7 +36,7 @@ def main() -> None:
             for task in session.scalars(select(TaskInstance)).unique()
         },
         "xcoms": {
-            f"{xcom.dag_id} {xcom.run_id} {xcom.task_id} {xcom.key}": repr(XComModel.deserialize_value(xcom))
+            f"{xcom.dag_id} {xcom.run_id} {xcom.task_id} {xcom.key}": repr(xcom_value(xcom))
             for xcom in session.scalars(select(XComModel)).unique()
         },
         "connections": {

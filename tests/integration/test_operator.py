@@ -202,7 +202,11 @@ def test_runtimes_are_listed_and_an_unknown_one_is_refused(operator: OperatorSer
         ("3.3.1", False),
     ]
     oldest = listed[0]
-    assert (oldest["released"], oldest["end_of_support"], oldest["mwaa_python"]) == ("2024-11-04", None, "3.11")
+    assert (oldest["released"], oldest["end_of_support"], oldest["mwaa_python"]) == (
+        "2024-11-04",
+        None,
+        "3.11",
+    )
     assert oldest["providers"]["amazon"] == "9.0.0"
     table = operator.cli("runtimes", "list").output.splitlines()
     assert table[0].split()[:5] == ["VERSION", "INSTALLED", "PYTHON", "RELEASED", "END"]

@@ -59,7 +59,10 @@ def test_providers_are_read_off_a_lock() -> None:
     ("version", "pins"),
     [
         ("2.10.3", {"celery": "5.4.0", "kombu": "5.4.2", "billiard": "4.2.1", "sqlalchemy": "1.4.54"}),
-        ("2.10.3", {"flask": "2.2.5", "flask-appbuilder": "4.5.2", "apache-airflow-providers-amazon": "9.0.0"}),
+        (
+            "2.10.3",
+            {"flask": "2.2.5", "flask-appbuilder": "4.5.2", "apache-airflow-providers-amazon": "9.0.0"},
+        ),
         ("3.0.6", {"celery": "5.5.2", "sqlalchemy": "1.4.54", "apache-airflow-providers-fab": "2.4.1"}),
         ("3.2.1", {"apache-airflow-providers-amazon": "9.25.0", "apache-airflow-providers-fab": "3.6.1"}),
         ("3.3.1", {"celery": "5.6.3", "flask-appbuilder": "5.2.2", "apache-airflow-providers-fab": "3.8.0"}),

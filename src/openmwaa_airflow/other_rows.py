@@ -1,4 +1,4 @@
-"""Rows that an older Airflow could not keep or read, rewritten for it. Used by `openmwaa_airflow.downgrade`.
+"""Rows that another version of Airflow could not keep or read, rewritten for it.
 
 Airflow's own downgrade migrations change tables. Some of them drop rows that the older
 schema has no place for, and none of them rewrites values whose encoding changed. Each
@@ -30,9 +30,29 @@ def finish(connection: Connection, target: tuple[int, ...]) -> None:
     """Rewrite what only fits into the older tables."""
     if target < (3,):
         _put_pickled_xcoms_back(connection)
-    if _has_column(connection, "session", "id"):
-        # The web servers of both sides encode sessions differently (pickle, msgpack), and a row that
-        # cannot be decoded is an error page. They hold no sign-on, only form tokens and messages.
+    forget_sessions(connection)
+
+
+def revisions(connection: Connection) -> list[str]:
+    """Return the revisions of the core tables and of Flask-AppBuilder's; empty before the first migration."""
+    tables = [
+        table
+        for table in ("alembic_version", "alembic_version_fab")
+        if _has_column(connection, table, "version_num")
+    ]
+    return [
+        connection.execute(text(f"SELECT version_num FROM {table}")).scalar()  # noqa: S608 - names of ours
+        for table in tables
+    ]
+
+
+def forget_sessions(connection: Connection) -> None:
+    """Remove the web servers' sessions.
+
+    Versions encode them differently (pickle, msgpack), and a row that cannot be decoded is an
+    error page. Nobody is signed on by them here: they hold form tokens and messages only.
+    """
+    if _has_column(connection, "session", "session_id"):
         connection.execute(text("DELETE FROM session"))
 
 
@@ -58,19 +78,16 @@ def _encode_deferrals_as_before(connection: Connection) -> None:
             text("UPDATE trigger SET kwargs = :kwargs WHERE id = :id"),
             {"id": row.id, "kwargs": get_fernet().encrypt(encoded).decode()},
         )
-    for table in ("task_instance", "task_instance_history"):
-        key = "id" if table == "task_instance" else "task_instance_id"
-        found = connection.execute(
-            text(
-                f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL"
-            )
-        )
-        for row in found.all():
-            encoded = _as_base_serialization(json.loads(row.kwargs))
-            connection.execute(
-                text(f"UPDATE {table} SET next_kwargs = :kwargs WHERE {key} = :id"),
-                {"id": row.id, "kwargs": json.dumps(encoded)},
-            )
+    for table, key in (("task_instance", "id"), ("task_instance_history", "task_instance_id")):
+        _encode_resumptions_as_before(connection, table, key)
+
+
+def _encode_resumptions_as_before(connection: Connection, table: str, key: str) -> None:
+    read = text(f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL")  # noqa: S608
+    write = text(f"UPDATE {table} SET next_kwargs = :kwargs WHERE {key} = :id")  # noqa: S608 - names of ours
+    for row in connection.execute(read).all():
+        encoded = _as_base_serialization(json.loads(row.kwargs))
+        connection.execute(write, {"id": row.id, "kwargs": json.dumps(encoded)})
 
 
 def _uses_serde() -> bool:
@@ -171,7 +188,7 @@ def _put_pickled_xcoms_back(connection: Connection) -> None:
             FROM {_KEPT_XCOMS} a
             JOIN task_instance t USING (dag_id, task_id, run_id, map_index)
             ON CONFLICT DO NOTHING
-            """
+            """  # noqa: S608 - a name of ours
         )
     )
     connection.execute(text(f"DROP TABLE {_KEPT_XCOMS}"))
