@@ -22,14 +22,19 @@ COMMANDS_OF_3 = (("db", "migrate"), ("fab-db", "migrate"), ("sync-perm",))
 def main() -> None:
     """Run the commands; the first that fails ends the process with its error."""
     parser = cli_parser.get_parser()
-    with settings.engine.connect() as connection:
+    is_2 = airflow_version.startswith("2.")
+    with settings.engine.begin() as connection:
         before = other_rows.revisions(connection)
-    for command in COMMANDS_OF_2 if airflow_version.startswith("2.") else COMMANDS_OF_3:
+        if not is_2:
+            other_rows.make_confs_plain(connection)
+    for command in COMMANDS_OF_2 if is_2 else COMMANDS_OF_3:
         arguments = parser.parse_args(command)
         arguments.func(arguments)
     with settings.engine.begin() as connection:
         if other_rows.revisions(connection) != before:
             other_rows.forget_sessions(connection)
+            if not is_2:
+                other_rows.give_every_run_a_conf(connection)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ function below names the cause. PostgreSQL only; each says nothing if there is n
 from __future__ import annotations
 
 import json
+import pickle
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -54,6 +55,37 @@ def forget_sessions(connection: Connection) -> None:
     """
     if _has_column(connection, "session", "session_id"):
         connection.execute(text("DELETE FROM session"))
+
+
+def make_confs_plain(connection: Connection) -> None:
+    """Write dates and the like in runs' configurations as text, before an upgrade to 3.
+
+    Airflow 2 pickles configurations, 3 has JSON: the upgrade drops what has no JSON form, the
+    whole configuration with it, and says so in a log line. (Cause: as below.)
+    """
+    if not _is_bytes(connection, "dag_run", "conf"):
+        return
+    found = connection.execute(text("SELECT id, conf FROM dag_run WHERE conf IS NOT NULL ORDER BY id"))
+    for row in found.all():
+        # Airflow itself unpickles it a moment later; only Airflow writes this column.
+        conf = pickle.loads(row.conf)  # noqa: S301
+        try:
+            json.dumps(conf)
+        except TypeError:
+            plain = pickle.dumps(json.loads(json.dumps(conf, default=str)))
+            connection.execute(
+                text("UPDATE dag_run SET conf = :conf WHERE id = :id"), {"id": row.id, "conf": plain}
+            )
+
+
+def give_every_run_a_conf(connection: Connection) -> None:
+    """Give runs without a configuration an empty one.
+
+    Every run that Airflow makes has one; the upgrade to 3 leaves out those that are empty, and
+    `dag_run.conf["key"]` or `.get` in a task of such a run would meet None. (Cause:
+    `0055_3_0_0_remove_pickled_data_from_dagrun_table`.)
+    """
+    connection.execute(text("UPDATE dag_run SET conf = '{}' WHERE conf IS NULL"))
 
 
 def _encode_deferrals_as_before(connection: Connection) -> None:
@@ -192,6 +224,14 @@ def _put_pickled_xcoms_back(connection: Connection) -> None:
         )
     )
     connection.execute(text(f"DROP TABLE {_KEPT_XCOMS}"))
+
+
+def _is_bytes(connection: Connection, table: str, column: str) -> bool:
+    query = text(
+        "SELECT data_type = 'bytea' FROM information_schema.columns"
+        " WHERE table_schema = current_schema() AND table_name = :table AND column_name = :column"
+    )
+    return bool(connection.execute(query, {"table": table, "column": column}).scalar())
 
 
 def _has_column(connection: Connection, table: str, column: str) -> bool:

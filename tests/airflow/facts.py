@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from operator import attrgetter
 
 from airflow import settings
@@ -54,13 +55,13 @@ def main() -> None:
             if role.name == "TeamA"
         },
         "triggers": sorted(
-            [one.classpath, repr(sorted(one.kwargs.items()))]
+            [one.classpath, json.dumps(one.kwargs, sort_keys=True, default=datetime.isoformat)]
             for one in session.scalars(select(Trigger)).unique()
         ),
     }
     # Airflow prints to stdout as well.
     with open(sys.argv[1], "w") as file:
-        json.dump(facts, file)
+        json.dump(facts, file, default=str)
 
 
 if __name__ == "__main__":
