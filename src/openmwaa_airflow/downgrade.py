@@ -4,7 +4,7 @@ Runs with the *newer* Airflow, because only that one knows how to undo its migra
 older one's `openmwaa_airflow.migrate` comes afterwards. Flask-AppBuilder's tables go first:
 the older Airflow does not know their newer revision, and its core migrations look at them
 (airflow.md 7). What Airflow's own downgrade would lose or leave unreadable is rewritten
-before it, by `openmwaa_airflow.older_rows`.
+before it, by `openmwaa_airflow.other_rows`.
 
 Not a rollback: who wants the old state exactly restores the copy made before. Nothing here
 need survive a `kill -9`: the caller restores that copy and starts again.
@@ -19,7 +19,7 @@ from airflow import settings
 from airflow.cli import cli_parser
 from sqlalchemy import text
 
-from openmwaa_airflow import older_rows
+from openmwaa_airflow import other_rows
 
 FIRST_FAB_REVISION = ("1.4.0", "6709f7a774b9")
 """The oldest state of Flask-AppBuilder's tables that has a name: that of every Airflow 2."""
@@ -35,12 +35,12 @@ def main() -> None:
     arguments = parser.parse_args()
     target = numbers_of(arguments.to_version)
     with settings.engine.begin() as connection:
-        older_rows.prepare(connection, target)
+        other_rows.prepare(connection, target)
     if not airflow_version.startswith("2."):
         _downgrade_fab(numbers_of(arguments.fab_version))
     _airflow("db", "downgrade", "--to-version", arguments.to_version, "--yes")
     with settings.engine.begin() as connection:
-        older_rows.finish(connection, target)
+        other_rows.finish(connection, target)
 
 
 def numbers_of(version: str) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
+from operator import attrgetter
 
 from airflow import settings
 from airflow.models import Connection, DagRun, TaskInstance, Trigger, Variable
@@ -15,8 +17,12 @@ from sqlalchemy import select
 
 try:
     from airflow.models.xcom import XComModel
+
+    xcom_value = XComModel.deserialize_value
 except ImportError:
     from airflow.models.xcom import XCom as XComModel
+
+    xcom_value = attrgetter("value")  # 2.x decodes when it loads a row
 
 
 def main() -> None:
@@ -31,7 +37,7 @@ def main() -> None:
             for task in session.scalars(select(TaskInstance)).unique()
         },
         "xcoms": {
-            f"{xcom.dag_id} {xcom.run_id} {xcom.task_id} {xcom.key}": repr(XComModel.deserialize_value(xcom))
+            f"{xcom.dag_id} {xcom.run_id} {xcom.task_id} {xcom.key}": repr(xcom_value(xcom))
             for xcom in session.scalars(select(XComModel)).unique()
         },
         "connections": {
@@ -49,13 +55,13 @@ def main() -> None:
             if role.name == "TeamA"
         },
         "triggers": sorted(
-            [one.classpath, repr(sorted(one.kwargs.items()))]
+            [one.classpath, json.dumps(one.kwargs, sort_keys=True, default=datetime.isoformat)]
             for one in session.scalars(select(Trigger)).unique()
         ),
     }
     # Airflow prints to stdout as well.
     with open(sys.argv[1], "w") as file:
-        json.dump(facts, file)
+        json.dump(facts, file, default=str)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ fail (airflow.md 9), so a task runs on a worker and the API must have its routes
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,33 +25,12 @@ from openmwaa.airflow.versions import VERSIONS
 from openmwaa.artifacts.runtimes import RuntimeStore
 from openmwaa.environments.manifest import Kind
 from openmwaa.kit.secret import Secret
-from openmwaa.settings import Settings
 from tests.airflow import bare
 from tests.support.dags import HELLO, SLOW, numbered
 from tests.support.eventually import eventually
-from tests.support.service import a_home
 from tests.support.specs import a_spec
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
-
-PORT = int(os.environ.get("OPENMWAA_TEST_ALONE_PORT", "23101"))
-
-
-@pytest.fixture(scope="module")
-def runtimes() -> Iterator[RuntimeStore]:
-    """A store of runtimes; `OPENMWAA_TEST_HOME` names a home whose runtimes are reused."""
-    locks = {version: row.lock for version, row in VERSIONS.items()}
-    if chosen := os.environ.get("OPENMWAA_TEST_HOME"):
-        yield RuntimeStore(Settings(home=Path(chosen)), locks)
-        return
-    with a_home() as home:
-        yield RuntimeStore(Settings(home=home), locks)
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Secret]:
-    with bare.postgres(PORT) as url:
-        yield url
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

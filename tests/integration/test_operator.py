@@ -195,10 +195,22 @@ def test_runtimes_are_listed_and_an_unknown_one_is_refused(operator: OperatorSer
     """Nothing is installed in this home; building one is tested with the runtimes themselves."""
     listed = json.loads(operator.cli("runtimes", "list", "--json").output)
     assert [(one["version"], one["installed"]) for one in listed] == [
+        ("2.10.3", False),
         ("2.11.2", False),
         ("3.0.6", False),
+        ("3.2.1", False),
         ("3.3.1", False),
     ]
+    oldest = listed[0]
+    assert (oldest["released"], oldest["end_of_support"], oldest["mwaa_python"]) == (
+        "2024-11-04",
+        None,
+        "3.11",
+    )
+    assert oldest["providers"]["amazon"] == "9.0.0"
+    table = operator.cli("runtimes", "list").output.splitlines()
+    assert table[0].split()[:5] == ["VERSION", "INSTALLED", "PYTHON", "RELEASED", "END"]
+    assert len(table) == 6
     refused = operator.cli("runtimes", "install", "1.10.12")
     assert refused.exit_code == 1
     assert "Airflow 1.10.12 is not supported" in refused.stderr

@@ -28,19 +28,24 @@ def allowed_change(from_version: str, to_version: str, *, today: date | None = N
     """
     if from_version == to_version:
         return None
-    refused = f"Airflow version {from_version} does not support updates to version {to_version}."
-    if to_version not in VERSIONS:
-        return f"{refused} Supported versions: {', '.join(VERSIONS)}."
-    target, start = airflow_version(to_version), _numbers(from_version)
-    if today is not None and target.end_of_support is not None and target.end_of_support < today:
-        return f"{refused} Support of {to_version} ended on {target.end_of_support}."
-    if start[0] == target.generation:
+    hint = _hint(from_version, to_version, today)
+    if hint is None:
         return None
-    bridge = _bridge()
-    if target.generation == 3 and start != bridge.numbers:
-        return f"{refused} Update to version {bridge.version} first."
-    if target.generation == 2 and target.numbers[:2] != _BRIDGE:
-        return f"{refused} Update to version {bridge.version} first."
+    return f"Airflow version {from_version} does not support updates to version {to_version}. {hint}"
+
+
+def _hint(from_version: str, to_version: str, today: date | None) -> str | None:
+    if to_version not in VERSIONS:
+        return f"Supported versions: {', '.join(VERSIONS)}."
+    target, start, bridge = airflow_version(to_version), _numbers(from_version), _bridge()
+    if today is not None and target.end_of_support is not None and target.end_of_support < today:
+        return f"Support of version {to_version} ended on {target.end_of_support}."
+    if start[0] < 2:
+        return "Create a new environment instead."
+    upwards_from_elsewhere = target.generation > start[0] and start != bridge.numbers
+    downwards_to_elsewhere = target.generation < start[0] and target.numbers[:2] != _BRIDGE
+    if upwards_from_elsewhere or downwards_to_elsewhere:
+        return f"Update to version {bridge.version} first."
     return None
 
 

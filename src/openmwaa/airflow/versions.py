@@ -46,7 +46,7 @@ class AirflowVersion:
 
         mwaa_python: Python of MWAA's image, for people; runtimes use the service's own Python.
 
-        end_of_support: When MWAA stops supporting it; None while no date is published.
+        end_of_support: Last day on which MWAA supports it; None while no date is published (mwaa.md 4).
 
         rest_prefix: Where the stable REST API begins.
 
@@ -234,7 +234,7 @@ NEWEST: Final = max(VERSIONS.values(), key=lambda entry: entry.numbers).version
 
 
 _LOCKED: Final = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
-_PROVIDER: Final = "apache-airflow-providers-"
+PROVIDER_PREFIX: Final = "apache-airflow-providers-"
 
 
 def packages_of(lock_text: str) -> dict[str, str]:
@@ -244,7 +244,7 @@ def packages_of(lock_text: str) -> dict[str, str]:
 
 def providers_of(lock_text: str) -> dict[str, str]:
     """Return the Airflow providers of a lock file's text: full package name -> version."""
-    return {name: pin for name, pin in packages_of(lock_text).items() if name.startswith(_PROVIDER)}
+    return {name: pin for name, pin in packages_of(lock_text).items() if name.startswith(PROVIDER_PREFIX)}
 
 
 def airflow_version(version: str) -> AirflowVersion:

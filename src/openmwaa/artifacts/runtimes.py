@@ -42,6 +42,9 @@ _COUNT_EVERY_S: Final = 0.3
 _SPACE_BYTES: Final = 2 * 1024**3
 """A runtime takes 0.5 to 0.6 GiB; uv's cache of downloads as much again, and unpacking is not free."""
 
+_OUR_PYTHON: Final = sys.version.split()[0]
+"""Runtimes are made with the Python that runs us."""
+
 NETWORK_TROUBLE: Final = re.compile(
     r"failed to (fetch|download)|error sending request|timed out|dns error|connection (refused|reset|closed)",
     re.IGNORECASE,
@@ -95,6 +98,8 @@ class RuntimeListing:
         current: Made from the lock that this release has; an older one may still be in use.
 
         size_bytes: Disk space of an installed one, byte code included; 0 if not installed.
+
+        python: Version of its Python; of one that is not installed, what it would get.
     """
 
     id: str
@@ -102,6 +107,7 @@ class RuntimeListing:
     installed: bool
     current: bool
     size_bytes: int
+    python: str
 
 
 Progress = Callable[[RuntimeProgress], None]
@@ -200,14 +206,14 @@ class RuntimeStore:
             runtime = self.locate(version)
             facts = _read_marker(runtime.path)
             size = facts["size_bytes"] if facts else 0
-            listings.append(RuntimeListing(runtime.id, version, facts is not None, True, size))
+            python = facts["python"] if facts else _OUR_PYTHON
+            listings.append(RuntimeListing(runtime.id, version, facts is not None, True, size, python))
         current = {listing.id for listing in listings}
         for marker in sorted(self._folder.glob(f"*/{_MARKER}")):
             facts = _read_marker(marker.parent)
             if facts and marker.parent.name not in current:
-                listings.append(
-                    RuntimeListing(marker.parent.name, facts["version"], True, False, facts["size_bytes"])
-                )
+                known = facts["version"], True, False, facts["size_bytes"], facts["python"]
+                listings.append(RuntimeListing(marker.parent.name, *known))
         return listings
 
     def _require_space(self) -> None:
@@ -255,7 +261,7 @@ class RuntimeStore:
         size = await asyncio.to_thread(open_to_everyone, runtime.path)
         facts = {
             "version": runtime.version,
-            "python": sys.version.split()[0],
+            "python": _OUR_PYTHON,
             "size_bytes": size,
             "seconds": round(time.monotonic() - started, 1),
         }

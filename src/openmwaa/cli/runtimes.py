@@ -9,6 +9,8 @@ from openmwaa.cli.output import json_option, print_json, print_table, size
 from openmwaa.cli.waiting import Progress, show_installation
 from openmwaa.settings import Settings
 
+_PROVIDERS = ("amazon", "celery", "fab")
+
 
 @click.group("runtimes")
 def group() -> None:
@@ -19,17 +21,24 @@ def group() -> None:
 @json_option
 @click.pass_obj
 def list_(settings: Settings, as_json: bool) -> None:
-    """List supported versions, and older builds that are still on disk."""
+    """List supported versions, and older builds that are still on disk.
+
+    The Amazon, Celery and Flask-AppBuilder providers' versions are shown; --json has all.
+    """
     runtimes = Operator(settings).get("/runtimes")["runtimes"]
     if as_json:
         print_json(runtimes)
         return
     print_table(
-        ("version", "installed", "size", "id"),
+        ("version", "installed", "python", "released", "end of support", *_PROVIDERS, "size", "id"),
         [
             (
                 one["version"] + ("" if one["current"] else " (older build)"),
                 one["installed"],
+                one["python"],
+                one["released"],
+                one["end_of_support"],
+                *(one["providers"].get(name) for name in _PROVIDERS),
                 size(one["size_bytes"]) if one["installed"] else "-",
                 one["id"],
             )

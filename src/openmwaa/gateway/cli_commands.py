@@ -1,7 +1,7 @@
 """Commands that the CLI endpoint accepts, and their options that would reach too far. Data only.
 
 Sources: MWAA user guide "Apache Airflow CLI command reference" (mwaa.md 8.3); options as
-Airflow 2.11.2, 3.0.6 and 3.3.1 define them.
+the versions of `openmwaa.airflow.versions` define them (`tools/cli_options.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which paths of an environment reach Airflow. Pure.
 
 Airflow's own ways to start a session or mint a token never do: identities come from the
-gateway alone. The tables were read off the route maps of Airflow 2.11.2, 3.0.6 and 3.3.1;
+gateway alone. The tables were read off the route maps of Airflow 2.10.3, 2.11.2, 3.0.6, 3.2.1 and 3.3.1;
 they are the same for every version, because a path that one of them lacks costs nothing.
 """
 
@@ -53,7 +53,7 @@ _SIGN_OUT: Final = (("logout",), ("auth", "logout"), ("api", "v2", "auth", "logo
 _SIGN_IN: Final = (("login",), ("auth", "login"), ("api", "v2", "auth", "login"))
 _REFUSE: Final = (
     ("auth", "token"),  # 3.x: name and password for a token
-    ("ui", "auth", "token"),  # 3.3: a token that outlives the session
+    ("ui", "auth", "token"),  # 3.2 and later: a token that outlives the session
     ("api", "v2", "auth"),  # 3.x: whatever a later version adds beside login and logout
     ("api", "v1", "security"),  # 2.x: Flask-AppBuilder's log-in and refresh
     ("auth", "api", "v1", "security"),  # 3.x: the same below the auth manager

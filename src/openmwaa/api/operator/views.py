@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Any
 
+from openmwaa.airflow.versions import PROVIDER_PREFIX, VERSIONS, providers_of
 from openmwaa.artifacts.runtimes import RuntimeListing, RuntimeProgress
 from openmwaa.backends.base import Observed
 from openmwaa.environments.record import EnvironmentRecord, Event
@@ -88,8 +89,22 @@ def event_view(event: Event) -> dict[str, Any]:
 
 
 def runtime_view(listing: RuntimeListing) -> dict[str, Any]:
-    """Return one runtime."""
-    return dataclasses.asdict(listing)
+    """Return one runtime: what is installed, and what is known of its version.
+
+    `providers` has the Airflow providers of this release's lock by their short names, e.g.
+    `amazon`; it is empty for an older build, whose lock is gone. Dates are null while nobody
+    has published one.
+    """
+    row = VERSIONS.get(listing.version)
+    pins = providers_of(row.lock.read_text()) if row and listing.current else {}
+    ends = row.end_of_support if row else None
+    return {
+        **dataclasses.asdict(listing),
+        "mwaa_python": row.mwaa_python if row else None,
+        "released": row.released.isoformat() if row else None,
+        "end_of_support": ends.isoformat() if ends else None,
+        "providers": {name.removeprefix(PROVIDER_PREFIX): pin for name, pin in pins.items()},
+    }
 
 
 def progress_view(progress: RuntimeProgress) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows that an older Airflow could not keep or read, rewritten for it. Used by `openmwaa_airflow.downgrade`.
+"""Rows that another version of Airflow could not keep or read, rewritten for it.
 
 Airflow's own downgrade migrations change tables. Some of them drop rows that the older
 schema has no place for, and none of them rewrites values whose encoding changed. Each
@@ -8,6 +8,7 @@ function below names the cause. PostgreSQL only; each says nothing if there is n
 from __future__ import annotations
 
 import json
+import pickle
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -30,10 +31,61 @@ def finish(connection: Connection, target: tuple[int, ...]) -> None:
     """Rewrite what only fits into the older tables."""
     if target < (3,):
         _put_pickled_xcoms_back(connection)
-    if _has_column(connection, "session", "id"):
-        # The web servers of both sides encode sessions differently (pickle, msgpack), and a row that
-        # cannot be decoded is an error page. They hold no sign-on, only form tokens and messages.
+    forget_sessions(connection)
+
+
+def revisions(connection: Connection) -> list[str]:
+    """Return the revisions of the core tables and of Flask-AppBuilder's; empty before the first migration."""
+    tables = [
+        table
+        for table in ("alembic_version", "alembic_version_fab")
+        if _has_column(connection, table, "version_num")
+    ]
+    return [
+        connection.execute(text(f"SELECT version_num FROM {table}")).scalar()  # noqa: S608 - names of ours
+        for table in tables
+    ]
+
+
+def forget_sessions(connection: Connection) -> None:
+    """Remove the web servers' sessions.
+
+    Versions encode them differently (pickle, msgpack), and a row that cannot be decoded is an
+    error page. Nobody is signed on by them here: they hold form tokens and messages only.
+    """
+    if _has_column(connection, "session", "session_id"):
         connection.execute(text("DELETE FROM session"))
+
+
+def make_confs_plain(connection: Connection) -> None:
+    """Write dates and the like in runs' configurations as text, before an upgrade to 3.
+
+    Airflow 2 pickles configurations, 3 has JSON: the upgrade drops what has no JSON form, the
+    whole configuration with it, and says so in a log line. (Cause: as below.)
+    """
+    if not _is_bytes(connection, "dag_run", "conf"):
+        return
+    found = connection.execute(text("SELECT id, conf FROM dag_run WHERE conf IS NOT NULL ORDER BY id"))
+    for row in found.all():
+        # Airflow itself unpickles it a moment later; only Airflow writes this column.
+        conf = pickle.loads(row.conf)  # noqa: S301
+        try:
+            json.dumps(conf)
+        except TypeError:
+            plain = pickle.dumps(json.loads(json.dumps(conf, default=str)))
+            connection.execute(
+                text("UPDATE dag_run SET conf = :conf WHERE id = :id"), {"id": row.id, "conf": plain}
+            )
+
+
+def give_every_run_a_conf(connection: Connection) -> None:
+    """Give runs without a configuration an empty one.
+
+    Every run that Airflow makes has one; the upgrade to 3 leaves out those that are empty, and
+    `dag_run.conf["key"]` or `.get` in a task of such a run would meet None. (Cause:
+    `0055_3_0_0_remove_pickled_data_from_dagrun_table`.)
+    """
+    connection.execute(text("UPDATE dag_run SET conf = '{}' WHERE conf IS NULL"))
 
 
 def _encode_deferrals_as_before(connection: Connection) -> None:
@@ -58,19 +110,16 @@ def _encode_deferrals_as_before(connection: Connection) -> None:
             text("UPDATE trigger SET kwargs = :kwargs WHERE id = :id"),
             {"id": row.id, "kwargs": get_fernet().encrypt(encoded).decode()},
         )
-    for table in ("task_instance", "task_instance_history"):
-        key = "id" if table == "task_instance" else "task_instance_id"
-        found = connection.execute(
-            text(
-                f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL"
-            )
-        )
-        for row in found.all():
-            encoded = _as_base_serialization(json.loads(row.kwargs))
-            connection.execute(
-                text(f"UPDATE {table} SET next_kwargs = :kwargs WHERE {key} = :id"),
-                {"id": row.id, "kwargs": json.dumps(encoded)},
-            )
+    for table, key in (("task_instance", "id"), ("task_instance_history", "task_instance_id")):
+        _encode_resumptions_as_before(connection, table, key)
+
+
+def _encode_resumptions_as_before(connection: Connection, table: str, key: str) -> None:
+    read = text(f"SELECT {key} AS id, next_kwargs::text AS kwargs FROM {table} WHERE next_kwargs IS NOT NULL")  # noqa: S608
+    write = text(f"UPDATE {table} SET next_kwargs = :kwargs WHERE {key} = :id")  # noqa: S608 - names of ours
+    for row in connection.execute(read).all():
+        encoded = _as_base_serialization(json.loads(row.kwargs))
+        connection.execute(write, {"id": row.id, "kwargs": json.dumps(encoded)})
 
 
 def _uses_serde() -> bool:
@@ -171,10 +220,18 @@ def _put_pickled_xcoms_back(connection: Connection) -> None:
             FROM {_KEPT_XCOMS} a
             JOIN task_instance t USING (dag_id, task_id, run_id, map_index)
             ON CONFLICT DO NOTHING
-            """
+            """  # noqa: S608 - a name of ours
         )
     )
     connection.execute(text(f"DROP TABLE {_KEPT_XCOMS}"))
+
+
+def _is_bytes(connection: Connection, table: str, column: str) -> bool:
+    query = text(
+        "SELECT data_type = 'bytea' FROM information_schema.columns"
+        " WHERE table_schema = current_schema() AND table_name = :table AND column_name = :column"
+    )
+    return bool(connection.execute(query, {"table": table, "column": column}).scalar())
 
 
 def _has_column(connection: Connection, table: str, column: str) -> bool:
