@@ -220,6 +220,8 @@ async def _wheels_first(
         ended = await build.fetch(uv.find_uv_bin(), *arguments, "--no-build", on_line=on_line)
         if ended.code == 0 or not needs_building(ended.lines):
             return ended, False
+    if on_line is not None:
+        on_line("Building what has no wheel")
     return await build.build(uv.find_uv_bin(), *arguments, on_line=on_line), True
 
 
