@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -271,8 +272,6 @@ async def test_a_conflict_names_both_sides(
     refusal = await refused(store, inputs(runtime, tmp_path, requirements, *packages))
     assert time.monotonic() - started < 60
     assert refusal.code == "REQUIREMENTS_CONFLICT"
-    import re  # noqa: PLC0415 - beside its only use
-
     assert re.match(reason, refusal.reason), refusal.reason
     assert refusal.fix
 
@@ -382,15 +381,13 @@ async def test_an_endless_build_is_killed_with_all_it_started(
         "    os._exit(0)\n"
         "time.sleep(10000)\n"
     )
-    store = a_store(home, limit_s=15)
+    store = a_store(home, limit_s=40)
     wanted = inputs(runtime, tmp_path, "endless\n", sdist("endless", "1.0", code=code))
-    started = time.monotonic()
     build = asyncio.create_task(store.ensure(wanted))
-    await asyncio.to_thread(eventually, sleepers, within_s=14, what="build under way")
-    with pytest.raises(GiveUp, match="not ready after 15 s") as caught:
+    await asyncio.to_thread(eventually, sleepers, within_s=39, what="build under way")
+    with pytest.raises(GiveUp, match="not ready after 40 s") as caught:
         await build
     assert caught.value.code == "REQUIREMENTS_TIMEOUT"
-    assert time.monotonic() - started < 40
     assert not sleepers()
     assert not store.locate(wanted.id).exists()
 
@@ -477,18 +474,14 @@ async def test_a_killed_builder_leaves_nothing_that_the_next_one_minds(
     store: LayerStore, home: Path, runtime: Runtime, tmp_path: Path
 ) -> None:
     """`kill -9` of the process in the middle of a build; then two at once build it once."""
-    flag = tmp_path / "second"
-    code = f"if not os.path.exists({str(runtime.path / 'pyvenv.cfg')!r}): raise SystemExit\ntime.sleep(4)\n"
+    code = "time.sleep(4)\n"
     wanted = inputs(runtime, tmp_path, "slow\n", sdist("slow", "1.0", code=code))
     command = [
         *(sys.executable, "-W", "ignore", "-c", _BUILD, str(home), str(runtime.path), str(wanted.plugins)),
         *(str(PORT_BASE), VERSION, (wanted.requirements or b"").decode()),
     ]
-    assert not flag.exists()
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    await asyncio.to_thread(
-        eventually, lambda: backends_running(wanted.id), within_s=60, what="build under way"
-    )
+    await asyncio.to_thread(eventually, lambda: build_running(wanted.id), within_s=60, what="build under way")
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -499,7 +492,7 @@ async def test_a_killed_builder_leaves_nothing_that_the_next_one_minds(
     assert not left_over(store)
 
 
-def backends_running(layer_id: str) -> bool:
+def build_running(layer_id: str) -> bool:
     """Whether a build of a source distribution of this layer runs."""
     for process in psutil.process_iter(["environ", "cmdline"]):
         environment = process.info["environ"] or {}
