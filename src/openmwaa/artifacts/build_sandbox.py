@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -47,8 +48,13 @@ _EXCLUSIVE_UIDS: Final = 700_000_000
 
 _POLL_S: Final = 0.2
 _SHARED_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
-_HANDED_ON: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_OURS: Final = ("UV_CACHE_DIR", "UV_PYTHON", "UV_PROJECT", "UV_TOOL", "UV_PUBLISH", "UV_TARGET", "UV_PREFIX")
+_HANDED_ON: Final = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
+    *("UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE", "UV_REQUEST_TIMEOUT"),
+)
+"""What the operator tells uv about indexes. Nothing that would make it run code of packages as the fetcher."""
+_HANDED_ON_PREFIXES: Final = ("UV_INDEX_", "UV_HTTP_", "UV_CONCURRENT_")
 
 
 class Isolation:
@@ -130,7 +136,6 @@ class Build:
     builder: int
     lock_fds: tuple[int, ...]
     marker: str
-    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shared_cache(self) -> Path:
@@ -142,12 +147,19 @@ class Build:
         """Files that programs of the build read: ours, and for nobody else. They may hold passwords."""
         return self.scratch / "work"
 
+    @property
+    def _configuration(self) -> Path:
+        return self.work / "uv.toml"
+
     def prepare(self) -> None:
         """Make the folders of the build. Blocking."""
         cache = self.shared_cache
         self.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.scratch.chmod(0o711)
         self.work.mkdir(mode=0o700, exist_ok=True)
+        configuration = _operators_configuration()
+        if configuration is not None:  # builds have homes of their own, and may not read ours
+            shutil.copyfile(configuration, self._configuration)
         for path, uid in (
             (cache, self.isolation.fetcher),
             (self.scratch / "fetching", self.isolation.fetcher),
@@ -186,7 +198,6 @@ class Build:
     ) -> Ended:
         variables = {
             **_operators_variables(),
-            **self.variables,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "HOME": str(home),
@@ -199,6 +210,8 @@ class Build:
             "UV_PYTHON_DOWNLOADS": "never",
             MARKER_VARIABLE: f"{self.marker}:",
         }
+        if self._configuration.exists():
+            variables["UV_CONFIG_FILE"] = str(self._configuration)
         if uid:
             os.chown(self.work, -1, uid)
             self.work.chmod(0o750)
@@ -242,8 +255,17 @@ def _operators_variables() -> dict[str, str]:
     return {
         key: value
         for key, value in os.environ.items()
-        if (key.startswith("UV_") and not key.startswith(_OURS)) or key.upper() in _HANDED_ON
+        if key.upper() in _HANDED_ON or key.startswith(_HANDED_ON_PREFIXES)
     }
+
+
+def _operators_configuration() -> Path | None:
+    """Return uv's configuration file of the user that we are, if there is one."""
+    if "UV_CONFIG_FILE" in os.environ:
+        return Path(os.environ["UV_CONFIG_FILE"])
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    file = Path(home) / "uv" / "uv.toml"
+    return file if file.is_file() else None
 
 
 def _closed_folders(paths: Iterable[Path]) -> list[Path]:
