@@ -183,14 +183,14 @@ async def test_the_same_files_are_built_once(store: LayerStore, runtime: Runtime
 async def test_a_package_of_the_runtime_is_replaced_only_by_opting_out(
     store: LayerStore, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """`# -c` takes the runtime's pins away (mwaa.md 5.3); the layer's version wins, the runtime keeps its own."""
+    """`# -c …` takes the runtime's pins away (mwaa.md 5.3); the layer's version wins, the runtime keeps its own."""
     packages = (wheel(OVERRIDABLE, "99.0"),)
     refusal = await refused(store, inputs(runtime, tmp_path, f"{OVERRIDABLE}==99.0\n", *packages))
     assert refusal.code == "REQUIREMENTS_CONFLICT"
     assert f"line 3: {OVERRIDABLE}==99.0 conflicts with {OVERRIDABLE}==" in refusal.reason
     assert f"which Airflow {VERSION}'s own lock pins" in refusal.reason
 
-    wanted = inputs(runtime, tmp_path, f"# -c\n{OVERRIDABLE}==99.0\n", *packages)
+    wanted = inputs(runtime, tmp_path, f"# -c none\n{OVERRIDABLE}==99.0\n", *packages)
     assert wanted.requirements is not None
     resolution = await store.resolve(runtime, wanted.requirements, wanted.plugins)
     before = resolution.changed[OVERRIDABLE][0]
@@ -222,7 +222,7 @@ async def test_what_the_runtime_needs_in_another_version_is_a_warning(
     """Opting out is the user's choice; which packages may suffer is said before anything is built."""
     resolution = await store.resolve(
         runtime,
-        f"# -c\n{LOCAL}httpx==0.1\n".encode(),
+        f"# -c none\n{LOCAL}httpx==0.1\n".encode(),
         plugins_zip(tmp_path / "plugins.zip", wheel("httpx", "0.1")),
     )
     assert any("needs httpx" in warning and "the layer has 0.1" in warning for warning in resolution.warnings)
@@ -233,7 +233,7 @@ async def test_essential_packages_are_never_replaced(
 ) -> None:
     """Also not by opting out (mwaa.md 5.3)."""
     refusal = await refused(
-        store, inputs(runtime, tmp_path, "# -c\nSQLAlchemy==99\n", wheel("sqlalchemy", "99"))
+        store, inputs(runtime, tmp_path, "# -c none\nSQLAlchemy==99\n", wheel("sqlalchemy", "99"))
     )
     assert refusal.code == "REQUIREMENTS_CONFLICT"
     assert "line 4: SQLAlchemy==99 conflicts with sqlalchemy==" in refusal.reason

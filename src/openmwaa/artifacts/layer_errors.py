@@ -34,6 +34,9 @@ _NO_VERSION: Final = re.compile(
     rf"(?:no versions? of|only) ({_NAME})(?:\[[^\]]*\])?{_SPECIFIER}?(?: (?:is|are) available)?"
 )
 _NO_WHEEL: Final = re.compile(rf"({_NAME})(?:\[[^\]]*\])?{_SPECIFIER}? has no (?:usable )?wheels")
+_INVALID: Final = re.compile(
+    rf"({_NAME}{_SPECIFIER}?) has (an invalid package format|in(?:valid|consistent) metadata)"
+)
 _PYTHON: Final = re.compile(rf"({_NAME})({_SPECIFIER})? depends? on (Python{_SPECIFIER})")
 _POSITION: Final = re.compile(r"at position (\d+)")
 _BUILD: Final = re.compile(r"Failed to (?:download and )?build `([^`]+)`")
@@ -79,7 +82,7 @@ def cause_of(lines: Sequence[str], asked: Asked) -> Exception:
     if (position := _POSITION.search(words)) and "parse" in words:
         return _syntax(text, words, int(position[1]), asked)
     if "No solution found" in words:
-        return _missing(words, asked) or _conflict(words, asked)
+        return _invalid(text, words, asked) or _missing(words, asked) or _conflict(words, asked)
     if build := _BUILD.search(words):
         return _build_failed(text, build[1], asked)
     if _UNREACHABLE.search(words):
@@ -99,6 +102,14 @@ def _syntax(text: str, words: str, position: int, asked: Asked) -> GiveUp:
     line = asked.uv_text.encode()[:position].count(b"\n") + 1
     reason = text.partition("cause: ")[2].partition("\n")[0].strip() or words
     return syntax_error(asked.file.quote(line), reason[:300])
+
+
+def _invalid(text: str, words: str, asked: Asked) -> GiveUp | None:
+    """Return the refusal of a file that is no distribution; None if that is not what uv says."""
+    found = _INVALID.search(words)
+    if found is None:
+        return None
+    return _build_failed(f"{text}\n{words.rpartition('was invalid: ')[2] or found[2]}", found[1], asked)
 
 
 def _missing(words: str, asked: Asked) -> GiveUp | None:
@@ -175,7 +186,7 @@ def _because(line: Requirement, need: re.Match[str] | None, asked: Asked) -> str
     if need is None:
         return asked.file.quote(line.line)
     if canonical(need[1]) == line.name:
-        return f"line {line.line}: {_shown(need)}, which"
+        return f"{asked.file.quote(line.line)} needs {need[3]}{need[4] or ''}, which"
     return f"{asked.file.quote(line.line)}: {_shown(need)}, which"
 
 
@@ -190,7 +201,7 @@ def _conflict_fix(asked: Asked, pins: Mapping[str, str]) -> str:
         return "Use the version that Airflow runs with; this package cannot be replaced."
     return (
         "Use the version that Airflow runs with, or take the consequences of another one: a comment line "
-        "'# -c' in the file switches the runtime's own pins off, as on MWAA."
+        "'# --constraint none' in the file switches the runtime's own pins off, as on MWAA."
     )
 
 

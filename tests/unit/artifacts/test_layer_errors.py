@@ -138,6 +138,22 @@ def test_a_failed_build_shows_the_end_of_its_log_without_our_paths() -> None:
     assert "layer-builds" not in error.evidence
 
 
+def test_a_broken_file_is_told_by_line() -> None:
+    said = (
+        f"{NO_SOLUTION}Because broken==1.0 has an invalid package format and only broken==1.0 is available, we can"
+        " conclude that all versions of broken cannot be used.\n         And because you require broken, we can"
+        " conclude that your requirements are unsatisfiable.\n\nhint: The structure of `broken` (v1.0) was invalid:\n"
+        "  Failed to read from zip file"
+    )
+    error = cause(said, "a\nbroken\n")
+    assert isinstance(error, GiveUp)
+    assert error.code == "REQUIREMENTS_BUILD_FAILED"
+    assert (
+        error.reason
+        == "line 2: broken: broken==1.0 cannot be built or unpacked: Failed to read from zip file"
+    )
+
+
 def test_an_unreachable_index_is_tried_again() -> None:
     said = (
         f"{HEAD}Failed to fetch: http://me:hunter2@127.0.0.1:9/simple/pyfiglet/\n  cause: error sending request for url\n"
