@@ -31,6 +31,7 @@ import uv
 
 from openmwaa.artifacts.build_lock import lock_if_free
 from openmwaa.artifacts.programs import Ended, run_program
+from openmwaa.artifacts.trees import remove_tree
 from openmwaa.settings import Settings
 from openmwaa.supervise import Cover, Mounts, Sandbox
 from openmwaa.supervise.identity import MARKER_VARIABLE
@@ -160,6 +161,8 @@ class Build:
         configuration = _operators_configuration()
         if configuration is not None:  # builds have homes of their own, and may not read ours
             shutil.copyfile(configuration, self._configuration)
+        if cache.exists() and self.isolation.fetcher not in (0, cache.stat().st_uid):
+            remove_tree(cache)  # the home was used with another port base
         for path, uid in (
             (cache, self.isolation.fetcher),
             (self.scratch / "fetching", self.isolation.fetcher),

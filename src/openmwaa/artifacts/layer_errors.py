@@ -209,7 +209,11 @@ def _build_failed(text: str, package: str, asked: Asked) -> GiveUp:
     name = canonical(re.split(r"[=<>!~@\s\[]", package)[0]) if package else ""
     line = next((one for one in asked.file.requirements if name and one.name == name), None)
     where = f"{asked.file.quote(line.line)}: " if line else ""
-    log = [one.rstrip() for one in text.split("\nhint: Build failures", maxsplit=1)[0].splitlines() if one.strip()]
+    log = [
+        one.rstrip()
+        for one in text.split("\nhint: Build failures", maxsplit=1)[0].splitlines()
+        if one.strip()
+    ]
     return GiveUp(
         f"{where}{package.split(' @ ', maxsplit=1)[0] or 'A package'} cannot be built or unpacked: {log[-1].strip()[:300]}",
         code="REQUIREMENTS_BUILD_FAILED",
