@@ -9,7 +9,8 @@ there are two kinds of users, without names and made for nothing else:
   environment's packages cannot alter another's. Each build under way has a builder of its own.
 
 Both see the host's programs, the runtime, and their own build; the home and the world-writable
-folders are covered. Where separate users are not possible, builds run as the service's user.
+folders are covered. Where the host allows no mounts, only permissions keep them away; where not
+even separate users are possible, builds run as the service's user. The facts of a layer say which.
 """
 
 from __future__ import annotations
@@ -74,14 +75,25 @@ class Isolation:
         self.first_uid = first_uid
 
     @cached_property
-    def separate_users(self) -> bool:
-        """Whether builds run as users of their own, in mounts of their own."""
+    def mounts(self) -> bool:
+        """Whether builds run in mounts of their own."""
         return self.first_uid is not None and self._settings.isolation == "auto" and can_mount()
+
+    @cached_property
+    def separate_users(self) -> bool:
+        """Whether builds run as users of their own.
+
+        Without mounts of their own they must be able to reach Python and uv where these are.
+        """
+        if self.first_uid is None:
+            return False
+        needed = (_base_python(), Path(uv.find_uv_bin()), self._settings.layout.layer_builds / "x")
+        return self.mounts or not _closed_folders(needed)
 
     @property
     def name(self) -> str:
         """For the facts of a layer."""
-        return "user+mounts" if self.separate_users else "none"
+        return "user+mounts" if self.mounts else "user" if self.separate_users else "none"
 
     @property
     def exclusive(self) -> bool:
@@ -206,7 +218,7 @@ class Build:
             "HOME": str(home),
             "USER": "airflow",
             "LOGNAME": "airflow",
-            "TMPDIR": "/tmp" if uid else str(home / "tmp"),  # noqa: S108 - covered by our own
+            "TMPDIR": "/tmp" if self.isolation.mounts else str(home / "tmp"),  # noqa: S108 - covered by our own
             "UV_CACHE_DIR": str(cache),
             "UV_NO_PROGRESS": "1",
             "UV_LINK_MODE": "copy",  # a link into the cache could be written through
@@ -230,8 +242,10 @@ class Build:
         )
 
     def _sandbox(self, home: Path, cache: Path, uid: int, variables: Mapping[str, str]) -> Sandbox:
+        if not self.isolation.mounts:
+            return Sandbox(uid, uid)
         needed = [
-            Path(sys.base_prefix).resolve(),
+            _base_python(),
             Path(uv.find_uv_bin()),
             *(path for path in map(Path, variables.values()) if path.is_absolute() and path.exists()),
             *(Path(__file__).with_name(name) for name in ("layer_finish.py", "layer_probe.py")),
@@ -251,6 +265,10 @@ class Build:
         covers.append(Cover(str(self.settings.home)))
         keep = dict.fromkeys(str(path) for path in needed if str(path) != "/tmp")  # noqa: S108
         return Sandbox(uid, uid, Mounts(tuple(covers), tuple(keep)))
+
+
+def _base_python() -> Path:
+    return Path(sys.base_prefix).resolve()
 
 
 def _operators_variables() -> dict[str, str]:
