@@ -9,19 +9,21 @@ there are two kinds of users, without names and made for nothing else:
   environment's packages cannot alter another's. Each build under way has a builder of its own.
 
 Both see the host's programs, the runtime, and their own build; the home and the world-writable
-folders are covered. Where separate users are not possible, builds run as the service's user.
+folders are covered. Where the host allows no mounts, only permissions keep them away; where not
+even separate users are possible, builds run as the service's user. The facts of a layer say which.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,7 @@ import uv
 
 from openmwaa.artifacts.build_lock import lock_if_free
 from openmwaa.artifacts.programs import Ended, run_program
+from openmwaa.artifacts.trees import remove_tree
 from openmwaa.settings import Settings
 from openmwaa.supervise import Cover, Mounts, Sandbox
 from openmwaa.supervise.identity import MARKER_VARIABLE
@@ -47,8 +50,13 @@ _EXCLUSIVE_UIDS: Final = 700_000_000
 
 _POLL_S: Final = 0.2
 _SHARED_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
-_HANDED_ON: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_OURS: Final = ("UV_CACHE_DIR", "UV_PYTHON", "UV_PROJECT", "UV_TOOL", "UV_PUBLISH", "UV_TARGET", "UV_PREFIX")
+_HANDED_ON: Final = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
+    *("UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE", "UV_REQUEST_TIMEOUT"),
+)
+"""What the operator tells uv about indexes. Nothing that would make it run code of packages as the fetcher."""
+_HANDED_ON_PREFIXES: Final = ("UV_INDEX_", "UV_HTTP_", "UV_CONCURRENT_")
 
 
 class Isolation:
@@ -67,14 +75,25 @@ class Isolation:
         self.first_uid = first_uid
 
     @cached_property
-    def separate_users(self) -> bool:
-        """Whether builds run as users of their own, in mounts of their own."""
+    def mounts(self) -> bool:
+        """Whether builds run in mounts of their own."""
         return self.first_uid is not None and self._settings.isolation == "auto" and can_mount()
+
+    @cached_property
+    def separate_users(self) -> bool:
+        """Whether builds run as users of their own.
+
+        Without mounts of their own they must be able to reach Python and uv where these are.
+        """
+        if self.first_uid is None:
+            return False
+        needed = (_base_python(), Path(uv.find_uv_bin()), self._settings.layout.layer_builds / "x")
+        return self.mounts or not _closed_folders(needed)
 
     @property
     def name(self) -> str:
         """For the facts of a layer."""
-        return "user+mounts" if self.separate_users else "none"
+        return "user+mounts" if self.mounts else "user" if self.separate_users else "none"
 
     @property
     def exclusive(self) -> bool:
@@ -130,7 +149,6 @@ class Build:
     builder: int
     lock_fds: tuple[int, ...]
     marker: str
-    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shared_cache(self) -> Path:
@@ -142,12 +160,21 @@ class Build:
         """Files that programs of the build read: ours, and for nobody else. They may hold passwords."""
         return self.scratch / "work"
 
+    @property
+    def _configuration(self) -> Path:
+        return self.work / "uv.toml"
+
     def prepare(self) -> None:
         """Make the folders of the build. Blocking."""
         cache = self.shared_cache
         self.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.scratch.chmod(0o711)
         self.work.mkdir(mode=0o700, exist_ok=True)
+        configuration = _operators_configuration()
+        if configuration is not None:  # builds have homes of their own, and may not read ours
+            shutil.copyfile(configuration, self._configuration)
+        if cache.exists() and self.isolation.fetcher not in (0, cache.stat().st_uid):
+            remove_tree(cache)  # the home was used with another port base
         for path, uid in (
             (cache, self.isolation.fetcher),
             (self.scratch / "fetching", self.isolation.fetcher),
@@ -186,19 +213,20 @@ class Build:
     ) -> Ended:
         variables = {
             **_operators_variables(),
-            **self.variables,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "HOME": str(home),
             "USER": "airflow",
             "LOGNAME": "airflow",
-            "TMPDIR": "/tmp" if uid else str(home / "tmp"),  # noqa: S108 - covered by our own
+            "TMPDIR": "/tmp" if self.isolation.mounts else str(home / "tmp"),  # noqa: S108 - covered by our own
             "UV_CACHE_DIR": str(cache),
             "UV_NO_PROGRESS": "1",
             "UV_LINK_MODE": "copy",  # a link into the cache could be written through
             "UV_PYTHON_DOWNLOADS": "never",
             MARKER_VARIABLE: f"{self.marker}:",
         }
+        if self._configuration.exists():
+            variables["UV_CONFIG_FILE"] = str(self._configuration)
         if uid:
             os.chown(self.work, -1, uid)
             self.work.chmod(0o750)
@@ -214,8 +242,10 @@ class Build:
         )
 
     def _sandbox(self, home: Path, cache: Path, uid: int, variables: Mapping[str, str]) -> Sandbox:
+        if not self.isolation.mounts:
+            return Sandbox(uid, uid)
         needed = [
-            Path(sys.base_prefix).resolve(),
+            _base_python(),
             Path(uv.find_uv_bin()),
             *(path for path in map(Path, variables.values()) if path.is_absolute() and path.exists()),
             *(Path(__file__).with_name(name) for name in ("layer_finish.py", "layer_probe.py")),
@@ -237,13 +267,26 @@ class Build:
         return Sandbox(uid, uid, Mounts(tuple(covers), tuple(keep)))
 
 
+def _base_python() -> Path:
+    return Path(sys.base_prefix).resolve()
+
+
 def _operators_variables() -> dict[str, str]:
     """Return what the operator told uv about indexes, proxies and certificates; nothing else of ours."""
     return {
         key: value
         for key, value in os.environ.items()
-        if (key.startswith("UV_") and not key.startswith(_OURS)) or key.upper() in _HANDED_ON
+        if key.upper() in _HANDED_ON or key.startswith(_HANDED_ON_PREFIXES)
     }
+
+
+def _operators_configuration() -> Path | None:
+    """Return uv's configuration file of the user that we are, if there is one."""
+    if "UV_CONFIG_FILE" in os.environ:
+        return Path(os.environ["UV_CONFIG_FILE"])
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    file = Path(home) / "uv" / "uv.toml"
+    return file if file.is_file() else None
 
 
 def _closed_folders(paths: Iterable[Path]) -> list[Path]:

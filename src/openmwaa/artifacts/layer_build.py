@@ -108,7 +108,7 @@ async def fill_layer(
             files.requirements, Folders(layer / "plugins" if files.plugins else None, dags)
         )
         report(LayerStage.RESOLVING, "")
-        resolution = await resolve(build, runtime, file, _Lines(report, LayerStage.RESOLVING))
+        resolution = await resolve(build, runtime, file, UvLines(report, LayerStage.RESOLVING))
     report(LayerStage.INSTALLING, "")
     site = await _make_environment(build, layer, runtime, resolution, file, report)
     report(LayerStage.COMPILING, "")
@@ -196,7 +196,7 @@ async def _make_environment(
     if resolution.builds:
         await in_thread(_give_if_separate, venv, build.builder)
     asked = Asked(file, "", {}, runtime.version)
-    lines = _Lines(report, LayerStage.INSTALLING)
+    lines = UvLines(report, LayerStage.INSTALLING)
     await install(build, resolution, file, venv / "bin" / "python", asked, lines)
     return venv / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
@@ -325,7 +325,7 @@ def _code(code: int) -> str:
     return f"signal {code - 128}:" if code > 128 else f"exit code {code}:"
 
 
-class _Lines:
+class UvLines:
     """Passes on what uv says that is worth showing."""
 
     def __init__(self, report: Report, stage: LayerStage) -> None:

@@ -46,8 +46,15 @@ async def read_constraints(constraint: Constraint) -> str:
         except OSError as error:
             raise _unreadable(constraint, error.strerror or "not readable") from error
     try:
-        async with httpx.AsyncClient(timeout=_FETCH_WITHIN_S, follow_redirects=True) as client:
-            answer = await client.get(constraint.source)
+        async with (
+            httpx.AsyncClient(timeout=_FETCH_WITHIN_S, follow_redirects=True) as client,
+            client.stream("GET", constraint.source) as answer,
+        ):
+            content = b""
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > _MOST_CONSTRAINTS:
+                    raise _unreadable(constraint, f"it is larger than {_MOST_CONSTRAINTS} bytes")
     except (httpx.TransportError, httpx.TooManyRedirects) as error:
         raise Retry(
             f"line {constraint.line}: {constraint.text} did not answer: {error}", after_s=5.0
@@ -58,7 +65,7 @@ async def read_constraints(constraint: Constraint) -> str:
         raise Retry(f"line {constraint.line}: {constraint.text} answers {answer.status_code}", after_s=5.0)
     if answer.status_code != 200:
         raise _unreadable(constraint, f"the server answers {answer.status_code}")
-    return decode(answer.content[:_MOST_CONSTRAINTS])
+    return decode(content)
 
 
 def _unreadable(constraint: Constraint, reason: str) -> GiveUp:

@@ -34,6 +34,9 @@ _NO_VERSION: Final = re.compile(
     rf"(?:no versions? of|only) ({_NAME})(?:\[[^\]]*\])?{_SPECIFIER}?(?: (?:is|are) available)?"
 )
 _NO_WHEEL: Final = re.compile(rf"({_NAME})(?:\[[^\]]*\])?{_SPECIFIER}? has no (?:usable )?wheels")
+_INVALID: Final = re.compile(
+    rf"({_NAME}{_SPECIFIER}?) has (an invalid package format|in(?:valid|consistent) metadata)"
+)
 _PYTHON: Final = re.compile(rf"({_NAME})({_SPECIFIER})? depends? on (Python{_SPECIFIER})")
 _POSITION: Final = re.compile(r"at position (\d+)")
 _BUILD: Final = re.compile(r"Failed to (?:download and )?build `([^`]+)`")
@@ -45,6 +48,7 @@ _UNREACHABLE: Final = re.compile(
 )
 _URL: Final = re.compile(r"https?://[^\s()]+")
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
+_SCRATCH: Final = re.compile(r"/[^\s'\"`]*/layer-builds/[^/\s]+/(?:[^\s'\"`]*/)?(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ def needs_building(lines: Sequence[str]) -> bool:
 def cause_of(lines: Sequence[str], asked: Asked) -> Exception:
     """Return what to raise for a failed run of uv: `GiveUp` with a code, or `Retry`."""
     text = _CREDENTIALS.sub("***@", "\n".join(line for line in lines if line.strip()))
+    text = _SCRATCH.sub("", text)
     start = max(text.find("error: "), 0)
     text = text[start:]
     words = " ".join(text.split())
     if (position := _POSITION.search(words)) and "parse" in words:
-        return _syntax(words, int(position[1]), asked)
+        return _syntax(text, words, int(position[1]), asked)
     if "No solution found" in words:
-        return _missing(words, asked) or _conflict(words, asked)
+        return _invalid(text, words, asked) or _missing(words, asked) or _conflict(words, asked)
     if build := _BUILD.search(words):
         return _build_failed(text, build[1], asked)
     if _UNREACHABLE.search(words):
@@ -93,10 +98,18 @@ def cause_of(lines: Sequence[str], asked: Asked) -> Exception:
     return _build_failed(text, package[1] if package else "", asked)
 
 
-def _syntax(words: str, position: int, asked: Asked) -> GiveUp:
+def _syntax(text: str, words: str, position: int, asked: Asked) -> GiveUp:
     line = asked.uv_text.encode()[:position].count(b"\n") + 1
-    reason = words.partition("cause: ")[2].split("hint:")[0].strip() or words
+    reason = text.partition("cause: ")[2].partition("\n")[0].strip() or words
     return syntax_error(asked.file.quote(line), reason[:300])
+
+
+def _invalid(text: str, words: str, asked: Asked) -> GiveUp | None:
+    """Return the refusal of a file that is no distribution; None if that is not what uv says."""
+    found = _INVALID.search(words)
+    if found is None:
+        return None
+    return _build_failed(f"{text}\n{words.rpartition('was invalid: ')[2] or found[2]}", found[1], asked)
 
 
 def _missing(words: str, asked: Asked) -> GiveUp | None:
@@ -117,7 +130,8 @@ def _not_found(what: str, reason: str, words: str, asked: Asked) -> GiveUp:
     name = canonical(re.split(r"[=<>!~\s\[]", what)[0])
     line = next((one for one in asked.file.requirements if one.name == name), None)
     if line is not None:
-        told = f"{asked.file.quote(line.line)}: {line.name or what} {reason}"
+        quoted = asked.file.quote(line.line)
+        told = f"{quoted} {reason}" if line.text == line.name else f"{quoted}: {line.name} {reason}"
     else:
         needed_by = [_shown(match) for match in _DEPENDS.finditer(words) if canonical(match[3]) == name]
         lines = _lines_in(words, asked)
@@ -134,45 +148,50 @@ def _not_found(what: str, reason: str, words: str, asked: Asked) -> GiveUp:
 
 def _conflict(words: str, asked: Asked) -> GiveUp:
     """Name the two sides: lines of the file, what they need, and what the runtime pins."""
-    lines = _lines_in(words, asked)
     pins = _pins_in(words, asked)
-    needs = [_shown(match) for match in _DEPENDS.finditer(words)]
-    needed = {canonical(match[3]) for match in _DEPENDS.finditer(words)}
-    quoted = [asked.file.quote(one.line) for one in lines]
-    direct = [one for one in lines if one.name in pins and not one.uv.endswith(f"=={pins[one.name]}")]
-    pin = next((name for name in pins if name in needed), next(iter(pins), ""))
-    own = f"{pin}=={pins[pin]}, which Airflow {asked.airflow}'s own lock pins" if pin else ""
-    if direct:
-        name = direct[0].name
-        told = (
-            f"{asked.file.quote(direct[0].line)} conflicts with {name}=={pins[name]}, "
-            f"which Airflow {asked.airflow}'s own lock pins"
-        )
-    elif pin and lines:
-        need = next(
-            (one for one in needs if one.split()[2:3] and canonical(_head(one.split()[2])) == pin), ""
-        )
-        through = f": {need}, which conflicts with" if need else " conflicts with"
-        told = f"{quoted[0]}{through} {own}"
-    elif len(quoted) >= 2:
-        target = next((one for one in lines if one.name in needed), None)
-        source = next((one for one in lines if one is not target), lines[0])
-        other = target or lines[1]
-        need = next((one for one in needs if target and canonical(_head(one.split()[2])) == target.name), "")
-        both = f": {'; '.join(needs)}" if needs and not target else ""
-        through = f": {need}, which conflicts with" if need else " conflicts with"
-        told = f"{asked.file.quote(source.line)}{through} {asked.file.quote(other.line)}{both}"
-    elif quoted:
-        told = f"{quoted[0]} cannot be satisfied: {'; '.join(needs) or _evidence(words)}"
-    else:
-        told = f"The requirements contradict each other: {_evidence(words)}"
     return GiveUp(
-        told,
+        _sides(words, asked, pins),
         code="REQUIREMENTS_CONFLICT",
         component=_COMPONENT,
         evidence=_evidence(words),
         fix=_conflict_fix(asked, pins),
     )
+
+
+def _sides(words: str, asked: Asked, pins: Mapping[str, str]) -> str:
+    lines = _lines_in(words, asked)
+    needs = list(_DEPENDS.finditer(words))
+    against_pin = [one for one in lines if one.name in pins and not one.uv.endswith(f"=={pins[one.name]}")]
+    if against_pin:
+        name = against_pin[0].name
+        return f"{asked.file.quote(against_pin[0].line)} conflicts with {_pinned(name, asked)}"
+    if pins and lines:
+        need = next((one for one in needs if canonical(one[3]) in pins), None)
+        pin = canonical(need[3]) if need else next(iter(pins))
+        return f"{_because(lines[0], need, asked)} conflicts with {_pinned(pin, asked)}"
+    if len(lines) >= 2:
+        need = next((one for one in needs if any(canonical(one[3]) == line.name for line in lines)), None)
+        other = next((one for one in lines if need and one.name == canonical(need[3])), lines[-1])
+        first = next(one for one in lines if one is not other)
+        more = "" if need or not needs else f": {'; '.join(map(_shown, needs))}"
+        return f"{_because(first, need, asked)} conflicts with {asked.file.quote(other.line)}{more}"
+    reasons = "; ".join(map(_shown, needs)) or _evidence(words)
+    if lines:
+        return f"{asked.file.quote(lines[0].line)} cannot be satisfied: {reasons}"
+    return f"The requirements contradict each other: {reasons}"
+
+
+def _because(line: Requirement, need: re.Match[str] | None, asked: Asked) -> str:
+    """Return the line, and what it or something behind it needs."""
+    if need is None:
+        return asked.file.quote(line.line)
+    if canonical(need[1]) == line.name:
+        return f"{asked.file.quote(line.line)} needs {need[3]}{need[4] or ''}, which"
+    return f"{asked.file.quote(line.line)}: {_shown(need)}, which"
+
+
+def _pinned(name: str, asked: Asked) -> str:
+    return f"{name}=={asked.pins[name]}, which Airflow {asked.airflow}'s own lock pins"
 
 
 def _conflict_fix(asked: Asked, pins: Mapping[str, str]) -> str:
@@ -182,7 +201,7 @@ def _conflict_fix(asked: Asked, pins: Mapping[str, str]) -> str:
         return "Use the version that Airflow runs with; this package cannot be replaced."
     return (
         "Use the version that Airflow runs with, or take the consequences of another one: a comment line "
-        "'# -c' in the file switches the runtime's own pins off, as on MWAA."
+        "'# --constraint none' in the file switches the runtime's own pins off, as on MWAA."
     )
 
 
@@ -190,12 +209,16 @@ def _build_failed(text: str, package: str, asked: Asked) -> GiveUp:
     name = canonical(re.split(r"[=<>!~@\s\[]", package)[0]) if package else ""
     line = next((one for one in asked.file.requirements if name and one.name == name), None)
     where = f"{asked.file.quote(line.line)}: " if line else ""
-    log = [one.rstrip() for one in text.split("\nhint:", maxsplit=1)[0].splitlines() if one.strip()]
+    log = [
+        one.rstrip()
+        for one in text.split("\nhint: Build failures", maxsplit=1)[0].splitlines()
+        if one.strip()
+    ]
     return GiveUp(
         f"{where}{package.split(' @ ', maxsplit=1)[0] or 'A package'} cannot be built or unpacked: {log[-1].strip()[:300]}",
         code="REQUIREMENTS_BUILD_FAILED",
         component=_COMPONENT,
-        evidence=_CREDENTIALS.sub("***@", "\n".join(log[-_LOG_LINES:]))[-_EVIDENCE:],
+        evidence="\n".join(log[-_LOG_LINES:])[-_EVIDENCE:],
         fix="Use a version that has a wheel for this Python, or put a wheel of it into plugins.zip.",
     )
 
@@ -219,10 +242,6 @@ def _pins_in(words: str, asked: Asked) -> dict[str, str]:
 
 def _shown(match: re.Match[str]) -> str:
     return f"{match[1]}{match[2] or ''} needs {match[3]}{match[4] or ''}"
-
-
-def _head(token: str) -> str:
-    return re.split(r"[=<>!~\[]", token)[0]
 
 
 def _evidence(words: str) -> str:

@@ -172,6 +172,8 @@ async def resolve(
         arguments += ["-c", str(own)]
 
     ended, builds = await _wheels_first(build, arguments, file, on_line)
+    if not build.builder:  # then uv may write there, and leaves a file that is writable for everybody
+        (runtime.path / ".lock").unlink(missing_ok=True)
     if ended.code != 0:
         raise cause_of(ended.lines, Asked(file, uv_text, constrained, runtime.version))
     resolution = _read_changes(ended.lines, installed, file, builds=builds, warnings=warnings)
@@ -200,7 +202,16 @@ async def install(
         return
     pins = build.work / "install.txt"
     pins.write_text("".join(f"{pin.line()}\n" for pin in resolution.pins))
-    arguments = ["pip", "install", "--no-deps", "--color", "never", "--python", str(python)]
+    arguments = [
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-compile-bytecode",
+        "--color",
+        "never",
+        "--python",
+        str(python),
+    ]
     arguments += [*_options(build, file), "-r", str(pins)]
     if resolution.builds:
         ended = await build.build(uv.find_uv_bin(), *arguments, on_line=on_line)
@@ -220,6 +231,8 @@ async def _wheels_first(
         ended = await build.fetch(uv.find_uv_bin(), *arguments, "--no-build", on_line=on_line)
         if ended.code == 0 or not needs_building(ended.lines):
             return ended, False
+    if on_line is not None:
+        on_line("Building what has no wheel")
     return await build.build(uv.find_uv_bin(), *arguments, on_line=on_line), True
 
 

@@ -29,7 +29,7 @@ import structlog
 
 from openmwaa.artifacts.build_lock import build_lock, lock_if_free
 from openmwaa.artifacts.build_sandbox import Build, Isolation
-from openmwaa.artifacts.layer_build import LayerFiles, LayerStage, fill_layer, in_thread
+from openmwaa.artifacts.layer_build import LayerFiles, LayerStage, UvLines, fill_layer, in_thread
 from openmwaa.artifacts.layer_resolution import Resolution, resolve
 from openmwaa.artifacts.plugins_zip import unpack_plugins
 from openmwaa.artifacts.requirements_text import PLUGINS, Folders, decode, parse_requirements
@@ -208,23 +208,20 @@ class LayerStore:
         name = f"resolve-{secrets.token_hex(6)}"
         report = _Report(name, on_progress)
         self._make_folders()
-        async with (
-            build_lock(self._lock(name), lambda: None) as lock_fd,
-            self._build(name, None, runtime, lock_fd, report) as build,
-        ):
-            folder = None
-            if plugins is not None:
-                folder = build.work / "plugins"
-                folder.mkdir(mode=0o755)
-                if PLUGINS in decode(requirements):
-                    await in_thread(unpack_plugins, plugins, folder)
-            file = parse_requirements(requirements, Folders(folder, dags))
-            report(LayerStage.RESOLVING)
-            found = await resolve(
-                build, runtime, file, lambda line: report(LayerStage.RESOLVING, line.strip())
-            )
-            self._lock(name).unlink()
-        return found
+        async with build_lock(self._lock(name), lambda: None) as lock_fd:
+            try:
+                async with self._build(name, None, runtime, lock_fd, report) as build:
+                    folder = None
+                    if plugins is not None:
+                        folder = build.work / "plugins"
+                        folder.mkdir(mode=0o755)
+                        if PLUGINS in decode(requirements):
+                            await in_thread(unpack_plugins, plugins, folder)
+                    file = parse_requirements(requirements, Folders(folder, dags))
+                    report(LayerStage.RESOLVING)
+                    return await resolve(build, runtime, file, UvLines(report, LayerStage.RESOLVING))
+            finally:
+                self._lock(name).unlink(missing_ok=True)
 
     async def ensure(self, inputs: LayerInputs, on_progress: Progress | None = None) -> Layer:
         """Return the layer of these files, building it first if need be.

@@ -71,7 +71,7 @@ def _unpack(file: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: i
         raise _too_large()
     size = 0
     try:
-        if entry.is_dir() or entry.filename.endswith("\\"):
+        if entry.filename.endswith(("/", "\\")):
             target.mkdir(mode=0o755, parents=True, exist_ok=True)
             return 0
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -100,6 +100,8 @@ def _target(entry: zipfile.ZipInfo) -> PurePosixPath:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _invalid(f"{name[:200]!r} is a link or a device")
     path = PurePosixPath(name.replace("\\", "/"))
+    if not path.parts:
+        raise _invalid("an entry has no name")
     if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1])[1:2] or "\0" in name:
         raise _invalid(f"{name[:200]!r} leads out of the folder")
     return path

@@ -262,7 +262,7 @@ class _Line:
         if match is None:
             raise self._syntax("expected the name of a distribution")
         name, extras, rest = match[1], match[2] or "", match[3]
-        uv = f"{name}{extras}{rest}"
+        uv = wanted
         if rest.startswith("@"):
             place, _, marker = rest[1:].partition(" ;")
             if _VERSION_CONTROL.match(place.strip()):
