@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -9,10 +12,28 @@ import pytest
 
 from tests.support.dags import HELLO, SLOW, TALKATIVE
 from tests.support.environment import VERSIONS, Environment
-from tests.support.service import KEPT_HOME, Service, a_home, a_service, start
+from tests.support.service import KEPT_HOME, RUNTIMES_FOLDER, Service, a_home, a_service, start
 
 PORT_BASE = 28750
 _LAST_LINES = 60
+
+
+def pytest_configure() -> None:
+    """Install each Airflow version once for all homes of the session."""
+    if os.environ.get(RUNTIMES_FOLDER) is None:
+        folder = (
+            Path(KEPT_HOME) / "runtimes" if KEPT_HOME else Path(tempfile.mkdtemp(prefix="openmwaa-runtimes-"))
+        )
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)  # environments have users of their own
+        os.environ[RUNTIMES_FOLDER] = str(folder)
+
+
+def pytest_unconfigure() -> None:
+    """Remove what was installed, unless somebody wanted to keep it."""
+    folder = Path(os.environ.get(RUNTIMES_FOLDER, ""))
+    if folder.name.startswith("openmwaa-runtimes-") and folder.parent == Path(tempfile.gettempdir()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,7 @@ from openmwaa.artifacts.runtimes import RuntimeProgress, RuntimeStore, Stage
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.settings import Settings
 from tests.support.eventually import eventually
-from tests.support.service import a_home
+from tests.support.service import RUNTIMES_FOLDER, a_home
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
@@ -33,6 +33,14 @@ from openmwaa.settings import Settings
 store = RuntimeStore(Settings(home=Path(sys.argv[1])), {{{VERSION!r}: Path({str(LOCKS[VERSION])!r})}})
 print(asyncio.run(store.ensure({VERSION!r})).path)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder_of_their_own() -> Iterator[None]:
+    """These tests break what they install."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(RUNTIMES_FOLDER, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")

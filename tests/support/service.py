@@ -25,6 +25,9 @@ OPENMWAA = str(Path(sys.executable).with_name("openmwaa"))
 KEPT_HOME = os.environ.get("OPENMWAA_TEST_HOME")
 """A home whose service and environments tests use and leave behind."""
 
+RUNTIMES_FOLDER = "OPENMWAA_RUNTIMES_FOLDER"
+"""Variable of the setting: the homes of a session share what is installed."""
+
 SETTLED = {"AVAILABLE", "CREATE_FAILED", "UPDATE_FAILED", "UNAVAILABLE"}
 SUBNETS = ["subnet-0000000000000000a", "subnet-0000000000000000b"]
 GROUPS = ["sg-0000000000000000a"]
@@ -33,7 +36,8 @@ GROUPS = ["sg-0000000000000000a"]
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would point AWS clients or the service elsewhere."""
     foreign = ("AWS_", "OPENMWAA_", "PYTHONDONTWRITEBYTECODE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    kept = {RUNTIMES_FOLDER}
+    return {key: value for key, value in os.environ.items() if key in kept or not key.startswith(foreign)}
 
 
 @dataclass

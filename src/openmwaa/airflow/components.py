@@ -93,6 +93,14 @@ def migrate_commands(version: str) -> list[tuple[str, ...]]:
     return [("python", "-P", "-m", "openmwaa_airflow.migrate")]
 
 
+def requeue_commands() -> list[tuple[str, ...]]:
+    """Return the one-shot commands that bring broker and database together again.
+
+    After the database was replaced while nothing ran. Safe to repeat.
+    """
+    return [("python", "-P", "-m", "openmwaa_airflow.requeue")]
+
+
 def build_manifest(
     spec: EnvironmentSpec,
     *,

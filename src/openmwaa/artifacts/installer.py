@@ -45,19 +45,16 @@ class RuntimeInstaller:
         """Return whether a runtime is installed, also one made from an earlier lock."""
         return self._runtimes.has(runtime_id)
 
-    async def ensure_id(self, runtime_id: str) -> Runtime:
-        """Return a runtime by its id, installing it first if need be; see `RuntimeStore.ensure_id`."""
-        version = runtime_id.rpartition("-")[0]
-        if self.has(runtime_id) or self.locate(version).id != runtime_id:
-            return await self._runtimes.ensure_id(runtime_id)
-        return await self.ensure(version)
-
     def list(self) -> list[RuntimeListing]:
         """Return supported and installed runtimes; see `RuntimeStore.list`."""
         return self._runtimes.list()
 
     async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
-        """Return the runtime of a version, installing it first if need be.
+        """Return the newest runtime of a version; see `ensure_id`."""
+        return await self.ensure_id(self.locate(version).id, on_progress)
+
+    async def ensure_id(self, runtime_id: str, on_progress: Progress | None = None) -> Runtime:
+        """Return a runtime by its id, installing it first if need be.
 
         Joins a build that is under way; a late listener is told at once how far it is. The
         build ends when the last one who waits for it goes away.
@@ -65,12 +62,15 @@ class RuntimeInstaller:
         Raises:
             Retry: The package index cannot be reached.
 
-            GiveUp: Unknown version, no space, or the packages do not install or work.
+            GiveUp: Its lock is not known, no space, or the packages do not install or work.
         """
-        if version not in self._builds:
+        if runtime_id not in self._builds:
             build = _Build()
-            self._builds[version] = (build, asyncio.create_task(self._runtimes.ensure(version, build.report)))
-        build, task = self._builds[version]
+            self._builds[runtime_id] = (
+                build,
+                asyncio.create_task(self._runtimes.ensure_id(runtime_id, build.report)),
+            )
+        build, task = self._builds[runtime_id]
         build.waiting += 1
         if on_progress is not None:
             build.listeners.append(on_progress)
@@ -84,5 +84,5 @@ class RuntimeInstaller:
                 build.listeners.remove(on_progress)
             if task.done() or build.waiting == 0:
                 task.cancel()
-                if self._builds.get(version, (None, None))[0] is build:
-                    del self._builds[version]
+                if self._builds.get(runtime_id, (None, None))[0] is build:
+                    del self._builds[runtime_id]

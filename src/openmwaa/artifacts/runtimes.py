@@ -9,7 +9,6 @@ the next one.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ import structlog
 import uv
 
 from openmwaa.artifacts.build_lock import build_lock
+from openmwaa.artifacts.lock_files import LockFiles
 from openmwaa.artifacts.programs import plain_environment, run_program
 from openmwaa.artifacts.trees import open_to_everyone, remove_tree
 from openmwaa.kit.errors import GiveUp, Retry
@@ -37,7 +37,6 @@ from openmwaa.settings import Settings
 _log = structlog.get_logger()
 
 _MARKER: Final = "runtime.json"
-_HASH_DIGITS: Final = 12
 _COUNT_EVERY_S: Final = 0.3
 _SPACE_BYTES: Final = 2 * 1024**3
 """A runtime takes 0.5 to 0.6 GiB; uv's cache of downloads as much again, and unpacking is not free."""
@@ -120,89 +119,85 @@ class RuntimeStore:
     """
 
     def __init__(self, settings: Settings, locks: Mapping[str, Path]) -> None:
-        """Take the folder from the settings.
+        """Take the folders from the settings.
 
         Args:
-            settings: Only `layout.runtimes` is used.
+            settings: Only `layout.runtimes` and `layout.locks` are used.
 
-            locks: Lock file of each supported version.
+            locks: Lock file of each supported version in this release.
         """
         self._folder = settings.layout.runtimes
-        self._locks = dict(locks)
+        self.locks = LockFiles(settings.layout.locks, locks)
 
     def locate(self, version: str) -> Runtime:
-        """Return where the runtime of a version is, or will be. No I/O but reading the lock file.
+        """Return where the newest runtime of a version is, or will be. Reads at most a lock file.
 
         Raises:
-            GiveUp: No lock file: the version is not supported.
+            GiveUp: The version is not supported.
         """
-        if version not in self._locks:
-            known = ", ".join(self._locks)
-            raise GiveUp(f"Airflow {version} is not supported; supported: {known}", code="UNKNOWN_VERSION")
-        digest = hashlib.sha256(self._locks[version].read_bytes()).hexdigest()[:_HASH_DIGITS]
-        runtime_id = f"{version}-{digest}"
-        return Runtime(id=runtime_id, version=version, path=self._folder / runtime_id)
+        return self._at(self.locks.current(version))
 
     def is_installed(self, version: str) -> bool:
         """Return whether `ensure` would have nothing to do."""
-        return (self.locate(version).path / _MARKER).exists()
+        return self.has(self.locate(version).id)
 
     def has(self, runtime_id: str) -> bool:
         """Return whether a runtime is installed, also one made from an earlier lock."""
         return (self._folder / runtime_id / _MARKER).exists()
 
-    async def ensure_id(self, runtime_id: str, on_progress: Progress | None = None) -> Runtime:
-        """Return a runtime by its id, installing it first if need be; otherwise as `ensure`.
+    async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
+        """Return the newest runtime of a version, installing it first if need be; see `ensure_id`.
 
         Raises:
-            GiveUp: It is neither installed nor made from a lock that is known here.
+            GiveUp: Also: the version is not supported.
         """
-        version = runtime_id.rpartition("-")[0]
-        if self.has(runtime_id):
-            return Runtime(runtime_id, version, self._folder / runtime_id)
-        if version not in self._locks or self.locate(version).id != runtime_id:
-            raise GiveUp(
-                f"The runtime {runtime_id} is no longer installed and its lock is not known",
-                code="RUNTIME_GONE",
-                component="runtime",
-                fix="Update the environment: it then moves to the newest runtime of its version.",
-            )
-        return await self.ensure(version, on_progress)
+        return await self.ensure_id(self.locate(version).id, on_progress)
 
-    async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
-        """Return the runtime of a version, installing it first if need be.
+    async def ensure_id(self, runtime_id: str, on_progress: Progress | None = None) -> Runtime:
+        """Return a runtime by its id, installing it first if need be.
 
         Safe to repeat, to call at once from many tasks and processes, and to abandon at any
         await: the build is then stopped and the next call starts afresh.
 
         Args:
-            version: E.g. `3.0.6`.
+            runtime_id: As `locate` gave it, now or before a newer patch came.
 
             on_progress: Called from the event loop, often; must return at once.
 
         Raises:
             Retry: The package index cannot be reached.
 
-            GiveUp: Unknown version, no space, or the packages do not install or work.
+            GiveUp: It is neither installed nor made from a lock that is known here; no space; or the
+                packages do not install or work.
         """
-        runtime = self.locate(version)
-        marker = runtime.path / _MARKER
-        if marker.exists():
+        runtime = self._at(runtime_id)
+        if self.has(runtime_id):
             return runtime
-        report = _Report(version, on_progress)
+        source = self.locks.lock_of(runtime_id)
+        if source is None:
+            raise GiveUp(
+                f"The runtime {runtime_id} is no longer installed and its lock is not known",
+                code="RUNTIME_GONE",
+                component="runtime",
+                fix="Update the environment: it then moves to the newest runtime of its version.",
+            )
+        report = _Report(runtime.version, on_progress)
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = self._folder / f".{runtime.id}.lock"
         async with build_lock(lock, lambda: report(Stage.WAITING)) as lock_fd:
-            if not marker.exists():
+            if not self.has(runtime_id):
                 self._require_space()
-                await self._build(runtime, report, lock_fd)
+                await self._build(runtime, source, report, lock_fd)
         report(Stage.DONE)
         return runtime
+
+    def _at(self, runtime_id: str) -> Runtime:
+        return Runtime(runtime_id, runtime_id.rpartition("-")[0], self._folder / runtime_id)
 
     def list(self) -> list[RuntimeListing]:
         """Return every supported version, installed or not, and older runtimes still on disk."""
         listings = []
-        for version in self._locks:
+        for version in self.locks:
             runtime = self.locate(version)
             facts = _read_marker(runtime.path)
             size = facts["size_bytes"] if facts else 0
@@ -227,9 +222,8 @@ class RuntimeStore:
                 fix="Free space there, or choose another home directory.",
             )
 
-    async def _build(self, runtime: Runtime, report: _Report, lock_fd: int) -> None:
+    async def _build(self, runtime: Runtime, lock: Path, report: _Report, lock_fd: int) -> None:
         started = time.monotonic()
-        lock = self._locks[runtime.version]
         await asyncio.to_thread(remove_tree, runtime.path)
         await _uv(
             ("venv", "--no-project", "--python", sys.executable, str(runtime.path)),

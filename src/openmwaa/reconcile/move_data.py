@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from openmwaa.airflow.components import migrate_commands
+from openmwaa.airflow.components import migrate_commands, requeue_commands
 from openmwaa.airflow.version_changes import downgrade_commands
 from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.environments.record import RESTORE_FROM, UNDO, EnvironmentRecord
@@ -54,6 +54,8 @@ async def restore_database(parts: Parts, record: EnvironmentRecord) -> StepResul
     """Put back the copy that the failed change left."""
     label = str(record.checkpoints[UNDO])
     await parts.store.airflow_databases.restore(record.id, label)
+    for argv in requeue_commands():
+        await _run(parts, _for_migration(parts, record, record.spec), argv)
     return StepResult(message="The metadata database was put back as it was before the change")
 
 
@@ -81,7 +83,9 @@ async def migrate_database(parts: Parts, record: EnvironmentRecord) -> StepResul
         )
         await parts.runtimes.ensure_id(newer.runtime_id)
         await _run(parts, _for_migration(parts, record, newer), argv)
-    for argv in migrate_commands(spec.airflow_version):
+    replaced = good is not None or snapshot
+    commands = [*migrate_commands(spec.airflow_version), *(requeue_commands() if replaced else ())]
+    for argv in commands:
         await _run(parts, _for_migration(parts, record, spec), argv)
     verb = "prepared" if good is None and not snapshot else "migrated"
     return StepResult(message=f"The metadata database was {verb}", secrets=secrets)

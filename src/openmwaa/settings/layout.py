@@ -12,9 +12,10 @@ LAST_ORDINAL = 250
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths below one home directory. Nothing outside it is ever written."""
+    """Paths below one home directory. Nothing else is ever written but runtimes, where they are shared."""
 
     home: Path
+    runtimes_folder: Path | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -90,7 +91,13 @@ class Layout:
 
     @property
     def runtimes(self) -> Path:
-        return self.home / "runtimes"
+        """Installed Airflow versions; homes of one host may share the folder."""
+        return self.runtimes_folder or self.home / "runtimes"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files that are newer than those of this release."""
+        return self.home / "locks"
 
     @property
     def layers(self) -> Path:

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-east-1"
     """AWS Region that appears in ARNs and in signatures."""
 
+    runtimes_folder: Path | None = None
+    """Where Airflow versions are installed, half a gigabyte each. Several homes of one host may share
+    it; every user of the host must be able to enter it. Unset: below `home`."""
+
     domain: str | None = None
     """Parent domain of the environments' host names, e.g. `mwaa.example.com`, with a wildcard
     record that points here. Unset: each environment is reached at its own loopback address,
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     @property
     def layout(self) -> Layout:
         """Where each kind of state lives below `home`."""
-        return Layout(self.home)
+        return Layout(self.home, self.runtimes_folder)
 
     @property
     def ports(self) -> Ports:

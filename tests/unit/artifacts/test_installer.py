@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from openmwaa.airflow.versions import VERSIONS
 from openmwaa.artifacts.installer import RuntimeInstaller
 from openmwaa.artifacts.runtimes import Progress, Runtime, RuntimeProgress, RuntimeStore, Stage
 from openmwaa.kit.errors import GiveUp
@@ -19,18 +20,18 @@ class SlowStore(RuntimeStore):
     """A store whose builds wait for the test and count themselves."""
 
     def __init__(self) -> None:
-        super().__init__(Settings(home=Path("/nowhere")), {})
+        super().__init__(Settings(home=Path("/nowhere")), {VERSION: VERSIONS[VERSION].lock})
         self.started = 0
         self.abandoned = 0
         self.release = asyncio.Event()
         self.report: Progress = lambda _: None
         self.failure: Exception | None = None
 
-    async def ensure(self, version: str, on_progress: Progress | None = None) -> Runtime:
+    async def ensure_id(self, runtime_id: str, on_progress: Progress | None = None) -> Runtime:
         assert on_progress is not None
         self.started += 1
         self.report = on_progress
-        on_progress(RuntimeProgress(version, Stage.DOWNLOADING))
+        on_progress(RuntimeProgress(VERSION, Stage.DOWNLOADING))
         try:
             await self.release.wait()
         except asyncio.CancelledError:
@@ -38,7 +39,7 @@ class SlowStore(RuntimeStore):
             raise
         if self.failure:
             raise self.failure
-        return Runtime(f"{version}-x", version, Path("/nowhere"))
+        return Runtime(runtime_id, VERSION, Path("/nowhere"))
 
 
 async def turn() -> None:
@@ -57,7 +58,7 @@ async def test_two_who_ask_share_a_build_and_both_see_it_go_on() -> None:
     await turn()
     store.report(RuntimeProgress(VERSION, Stage.COMPILING))
     store.release.set()
-    assert (await first).id == (await second).id == "3.3.1-x"
+    assert (await first).id == (await second).id == store.locate(VERSION).id
     assert store.started == 1
     assert seen == {
         "first": [Stage.DOWNLOADING, Stage.COMPILING],
