@@ -11,12 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import uv
-
 from openmwaa.airflow.versions import VERSIONS, AirflowVersion
+from openmwaa.artifacts.lock_resolution import compile_command
 
 _PYTHON = "3.11"
-_PLATFORM = "x86_64-manylinux_2_28"  # hashes of the other platforms' files are listed too
 
 _HEADER = """\
 # Airflow {version} with all it needs, as of {locked_on}. Made by tools/locks.py; do not edit.
@@ -25,14 +23,12 @@ _HEADER = """\
 
 def compile_lock(version: AirflowVersion) -> str:
     """Return the text of a version's lock file."""
-    command = [
-        *(uv.find_uv_bin(), "pip", "compile", "-", "--quiet", "--no-config"),
-        *("--python-version", _PYTHON, "--python-platform", _PLATFORM),
-        *("--exclude-newer", f"{version.locked_on}T00:00:00Z"),
-        *("--generate-hashes", "--no-emit-index-url", "--no-annotate", "--no-header"),
-    ]
     result = subprocess.run(
-        command, input="\n".join(version.requirements), text=True, stdout=subprocess.PIPE, check=True
+        compile_command(version.locked_on, _PYTHON),
+        input="\n".join(version.requirements),
+        text=True,
+        stdout=subprocess.PIPE,
+        check=True,
     )
     return _HEADER.format(version=version.version, locked_on=version.locked_on) + result.stdout
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from openmwaa.artifacts.runtimes import Progress, Runtime, RuntimeListing, RuntimeProgress, RuntimeStore
+from openmwaa.artifacts.runtime_check import check_runtime
+from openmwaa.artifacts.runtimes import (
+    Progress,
+    Runtime,
+    RuntimeListing,
+    RuntimeProgress,
+    RuntimeStore,
+    Stage,
+)
+from openmwaa.kit.errors import GiveUp
 
 
 @dataclass(eq=False)
@@ -86,3 +95,38 @@ class RuntimeInstaller:
                 task.cancel()
                 if self._builds.get(runtime_id, (None, None))[0] is build:
                     del self._builds[runtime_id]
+
+    async def adopt(self, version: str, lock: str, on_progress: Progress | None = None) -> Runtime:
+        """Make a lock the newest of its version, once its runtime was installed and seen to work.
+
+        Environments stay on what they run until their next update or maintenance window.
+
+        Args:
+            version: What the lock installs.
+
+            lock: Its text: every package pinned, with hashes.
+
+            on_progress: As for `ensure_id`.
+
+        Raises:
+            Retry: The package index cannot be reached.
+
+            GiveUp: The lock does not install, is of another version, or what it makes does not work.
+        """
+        locks = self._runtimes.locks
+        if f"apache-airflow=={version}" not in lock.split():
+            raise GiveUp(
+                f"The lock does not pin apache-airflow=={version}", code="WRONG_LOCK", component="runtime"
+            )
+        runtime = await self.ensure_id(locks.keep(version, lock), on_progress)
+        if on_progress is not None:
+            on_progress(RuntimeProgress(version, Stage.VERIFYING))
+        await check_runtime(runtime)
+        locks.choose(version, runtime.id)
+        return runtime
+
+    def go_back(self, version: str) -> Runtime:
+        """Install a version from this release's own lock again from now on."""
+        locks = self._runtimes.locks
+        locks.choose(version, locks.shipped(version))
+        return self.locate(version)

@@ -52,15 +52,18 @@ class LockFiles:
         Raises:
             GiveUp: The version is not supported.
         """
-        if version not in self._shipped:
-            known = ", ".join(self._shipped)
-            raise GiveUp(f"Airflow {version} is not supported; supported: {known}", code="UNKNOWN_VERSION")
+        shipped = self.shipped(version)
         try:
             chosen = self._pointer(version).read_text().strip()
         except FileNotFoundError:
-            chosen = ""
-        if chosen and self._kept(chosen).exists():
-            return chosen
+            return shipped
+        return chosen if self._kept(chosen).exists() else shipped
+
+    def shipped(self, version: str) -> str:
+        """Return the id of the runtime that this release's own lock makes; errors as `current`."""
+        if version not in self._shipped:
+            known = ", ".join(self._shipped)
+            raise GiveUp(f"Airflow {version} is not supported; supported: {known}", code="UNKNOWN_VERSION")
         return runtime_id_of(version, self._shipped[version].read_bytes())
 
     def lock_of(self, runtime_id: str) -> Path | None:

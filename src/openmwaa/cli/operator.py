@@ -43,10 +43,10 @@ class Operator:
         """Have something done; errors as in `get`."""
         return self._send("POST", path, json=dict(body or {}))
 
-    def stream(self, path: str) -> Iterator[dict[str, Any]]:
+    def stream(self, path: str, body: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Have something done and yield each line of the answer as it comes; errors as in `get`."""
         try:
-            with self._http.stream("POST", path) as answer:
+            with self._http.stream("POST", path, json=dict(body or {})) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise _failure(answer)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
 import click
 
 from openmwaa.cli.operator import Operator
 from openmwaa.cli.output import json_option, print_json, print_table, size
-from openmwaa.cli.waiting import Progress, show_installation
+from openmwaa.cli.waiting import Progress, show_build, show_installation
 from openmwaa.settings import Settings
 
 _PROVIDERS = ("amazon", "celery", "fab")
@@ -54,3 +58,31 @@ def install(settings: Settings, version: str) -> None:
     """Install a version. Does nothing if it is installed."""
     show_installation(Operator(settings), version, Progress())
     click.echo(f"Airflow {version} is installed.")
+
+
+@group.command("update")
+@click.argument("version")
+@click.option(
+    "--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Resolve with packages up to this day (UTC)."
+)
+@click.option(
+    "--lock", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Use this lock file."
+)
+@click.option("--back", is_flag=True, help="Go back to the packages of this release of OpenMWAA.")
+@click.pass_obj
+def update(settings: Settings, version: str, as_of: datetime | None, lock: Path | None, back: bool) -> None:
+    """Bring a newer patch of a version: the same Airflow, newer packages around it.
+
+    It is installed and checked before it counts. Environments move to it with their next update, or
+    by themselves in their weekly maintenance window; nothing that runs changes now.
+    """
+    if sum((as_of is not None, lock is not None, back)) != 1:
+        raise click.UsageError("Give one of --as-of, --lock and --back.")
+    body: dict[str, Any] = {"back": True} if back else {}
+    if as_of:
+        body["as_of"] = as_of.date().isoformat()
+    if lock:
+        body["lock"] = lock.read_text()
+    reports = Operator(settings).stream(f"/runtimes/{version}/update", body)
+    runtime = show_build(version, reports, Progress())
+    click.echo(f"Airflow {version} is now installed as {runtime}.")

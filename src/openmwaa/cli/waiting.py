@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -163,12 +163,24 @@ def show_installation(operator: Operator, version: str, progress: Progress) -> N
     listed = operator.get("/runtimes")["runtimes"]
     if any(one["version"] == version and one["current"] and one["installed"] for one in listed):
         return
+    show_build(version, operator.stream(f"/runtimes/{version}"), progress)
+
+
+def show_build(version: str, reports: Iterable[dict[str, Any]], progress: Progress) -> str:
+    """Show how a runtime is built; return its id.
+
+    Raises:
+        CommandFailed: It was not.
+    """
+    runtime = ""
     with progress.running():
-        for report in operator.stream(f"/runtimes/{version}"):
+        for report in reports:
             stage = report["stage"]
             counted = f" {report['done']}/{report['total']}" if report.get("total") else ""
             detail = f": {report['detail']}" if report.get("detail") else ""
             progress.now(f"Airflow {version}: {stage}{counted}{detail}", stage=stage)
+            runtime = report.get("id", "")
+    return runtime
 
 
 def require_available(environment: EnvironmentTypeDef) -> None:

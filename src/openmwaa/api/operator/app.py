@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,15 +14,15 @@ from typing import Any, Final
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from openmwaa.api.errors import STATUS_OF, ServiceError, to_service_error
 from openmwaa.api.operator import views
 from openmwaa.api.operator.bodies import read_body
 from openmwaa.api.operator.context import OperatorContext
+from openmwaa.api.operator.runtimes import RuntimeRoutes
 from openmwaa.api.operator.updates import UpdateRoutes
-from openmwaa.artifacts.runtimes import RuntimeProgress
 from openmwaa.backends.base import Observed
 from openmwaa.environments.errors import EnvironmentNotFoundError
 from openmwaa.environments.record import EnvironmentRecord
@@ -42,6 +41,7 @@ def create_operator(context: OperatorContext) -> Starlette:
     """Return the application. Errors are `{"code", "message"}` with the codes of the AWS API."""
     operator = _Operator(context)
     updates = UpdateRoutes(context)
+    runtimes = RuntimeRoutes(context.runtimes)
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "/environments"): operator.list_environments,
         ("GET", "/environments/{name}"): operator.show_environment,
@@ -51,8 +51,9 @@ def create_operator(context: OperatorContext) -> Starlette:
         ("POST", "/environments/{name}/update"): updates.update,
         ("POST", "/environments/{name}/restart"): updates.restart,
         ("POST", "/environments/{name}/cli"): operator.run_command,
-        ("GET", "/runtimes"): operator.list_runtimes,
-        ("POST", "/runtimes/{version}"): operator.install_runtime,
+        ("GET", "/runtimes"): runtimes.list,
+        ("POST", "/runtimes/{version}"): runtimes.install,
+        ("POST", "/runtimes/{version}/update"): runtimes.update,
     }
     return Starlette(
         routes=[
@@ -137,37 +138,6 @@ class _Operator:
             }
         )
 
-    async def list_runtimes(self, _: Request) -> Response:
-        """Supported versions, installed or not, and older runtimes still on disk."""
-        listings = await asyncio.to_thread(self._context.runtimes.list)
-        return JSONResponse({"runtimes": [views.runtime_view(one) for one in listings]})
-
-    async def install_runtime(self, request: Request) -> Response:
-        """Install a version, or join its installation; one JSON object per line tells how far it is.
-
-        The last line has either `stage` "done" or `code` and `message`.
-        """
-        version = request.path_params["version"]
-        try:
-            self._context.runtimes.locate(version)
-        except GiveUp as error:
-            raise ServiceError("ValidationException", f"{error.reason}.") from error
-        return StreamingResponse(self._installation(version), media_type="application/x-ndjson")
-
-    async def _installation(self, version: str) -> AsyncIterator[bytes]:
-        reports: asyncio.Queue[RuntimeProgress | None] = asyncio.Queue()
-        build = asyncio.create_task(self._context.runtimes.ensure(version, reports.put_nowait))
-        build.add_done_callback(lambda _: reports.put_nowait(None))
-        try:
-            while (report := await reports.get()) is not None:
-                yield _line(views.progress_view(report))
-            runtime = await build
-            yield _line({"version": version, "stage": "done", "id": runtime.id, "path": str(runtime.path)})
-        except (Retry, GiveUp) as error:
-            yield _line({"code": getattr(error, "code", "RETRY"), "message": _in_full(error)})
-        finally:
-            build.cancel()
-
     async def _record(self, request: Request) -> EnvironmentRecord:
         return await self._context.store.environments.get(request.path_params["name"])
 
@@ -244,13 +214,3 @@ def _number(request: Request, name: str, default: int, *, low: int, high: int | 
         accepted = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ServiceError("ValidationException", f"{name} must be a whole number, {accepted}.")
     return number
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
-
-
-def _in_full(error: Retry | GiveUp) -> str:
-    if isinstance(error, Retry):
-        return error.reason
-    return ". ".join(part.rstrip(".") for part in (error.reason, error.evidence, error.fix) if part) + "."
