@@ -346,6 +346,8 @@ def environment(
             broker_url=f"redis+socket://{root}/valkey.sock?virtual_host=0",
             runtime_path=runtime.path,
             plug_in_path=Path(openmwaa_airflow.__file__).parent.parent,
+            plugins_folder=home / "plugins",
+            startup_script=home / "startup" / "startup.sh",
         )
         manifest = build_manifest(
             dataclasses.replace(spec, airflow_version=version),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +22,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from openmwaa.airflow.components import Surroundings, build_manifest
 from openmwaa.airflow.versions import VERSIONS
 from openmwaa.api import ApiContext, create_api
 from openmwaa.environments.errors import InvalidRequestError
+from openmwaa.environments.layer import layer_of
+from openmwaa.environments.manifest import Manifest, Placement
 from openmwaa.environments.record import EnvironmentRecord, LastUpdate, UpdateError
+from openmwaa.environments.requests import Limits
+from openmwaa.environments.spec import EnvironmentSpec, S3File
 from openmwaa.gateway import GatewayRestInvoker, GatewayTokenIssuer, Tokens, load_gateway_key
 from openmwaa.identity.principals import ensure_administrator, new_access_key
 from openmwaa.kit.keyring import LocalKeyring
@@ -36,6 +43,16 @@ from tests.support.eventually import eventually
 from tests.support.ports import free_port
 
 T = TypeVar("T")
+PLACEMENT = Placement(
+    address=IPv4Address("127.0.0.5"),
+    airflow_home=Path("/h"),
+    dags_folder=Path("/d"),
+    broker_url="redis+socket:///b",
+    runtime_path=Path("/r"),
+    plug_in_path=Path("/p"),
+    plugins_folder=Path("/h/plugins"),
+    startup_script=Path("/h/startup/startup.sh"),
+)
 BUCKET = "airflow-tests"
 REQUEST: Mapping[str, Any] = {
     "ExecutionRoleArn": "arn:aws:iam::000000000000:role/airflow-execution",
@@ -62,6 +79,30 @@ class OneBucket:
                 "Invalid request provided: Provided role does not have sufficient permissions for s3 location"
                 f" {bucket}/{prefix}"
             )
+
+    async def pin(self, bucket: str, path: str, version: str | None, *, max_bytes: int) -> S3File:
+        if version == "gone":
+            raise InvalidRequestError(f"Unable to access version {version} of {bucket}/{path}")
+        return S3File(path, version or "newest", hashlib.sha256(path.encode()).hexdigest(), 10)
+
+    async def host(self, record: EnvironmentRecord | None, wanted: EnvironmentSpec) -> None:
+        pass
+
+
+def a_manifest(record: EnvironmentRecord, spec: EnvironmentSpec) -> Manifest:
+    """Return what would run, on a host that is not there."""
+    return build_manifest(
+        spec,
+        environment_id=record.id,
+        ordinal=record.ordinal,
+        runtime=spec.runtime_id,
+        layer=layer_of(spec),
+        placement=PLACEMENT,
+        secrets={},
+        surroundings=Surroundings(
+            "https://127.0.0.5", "PEM", "http://127.0.0.1:1", "us-east-1", "000000000000"
+        ),
+    )
 
 
 @dataclass
@@ -206,7 +247,8 @@ def an_api(database: Secret, home: Path) -> Iterator[ApiServer]:
             tokens=issuer,
             rest=rest,
             web_host=issuer.hostname,
-            airflow_versions=list(VERSIONS),
+            limits=Limits(list(VERSIONS)),
+            manifest=a_manifest,
             clock=server.clock,
         )
         for app, at in ((create_api(context), port), (_airflow(server.upstream_requests), upstream_port)):

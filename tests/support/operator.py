@@ -9,14 +9,12 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 from click.testing import CliRunner, Result
 
-from openmwaa.airflow.components import Surroundings, build_manifest
 from openmwaa.airflow.versions import VERSIONS
 from openmwaa.api.operator import LogFolders, OperatorContext, create_operator
 from openmwaa.artifacts.installer import RuntimeInstaller
@@ -25,7 +23,7 @@ from openmwaa.backends.base import CommandResult, DagsSeen, Observed, ReplicaSee
 from openmwaa.cli.main import main
 from openmwaa.cli.operator import Operator
 from openmwaa.environments.ids import new_environment_id
-from openmwaa.environments.manifest import Kind, Manifest, Placement
+from openmwaa.environments.manifest import Kind
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
 from openmwaa.environments.spec import EnvironmentSpec
@@ -36,6 +34,7 @@ from openmwaa.kit.unix_server import serve_unix
 from openmwaa.settings import Settings
 from openmwaa.store import Store
 from openmwaa.store.leases import Outcome
+from tests.support.api import OneBucket, a_manifest
 from tests.support.eventually import eventually
 from tests.support.specs import an_arn
 
@@ -114,22 +113,6 @@ class OperatorServer:
             missing_isolation=("Memory limits are not enforced.",),
         )
 
-    def manifest(self, record: EnvironmentRecord, spec: EnvironmentSpec) -> Manifest:
-        """Return what really would run."""
-        return build_manifest(
-            spec,
-            environment_id=record.id,
-            ordinal=record.ordinal,
-            runtime=spec.airflow_version,
-            placement=Placement(
-                IPv4Address("127.0.0.5"), Path("/h"), Path("/d"), "redis+socket:///b", Path("/r"), Path("/p")
-            ),
-            secrets={},
-            surroundings=Surroundings(
-                "https://127.0.0.5", "PEM", "http://127.0.0.1:1", "us-east-1", "000000000000"
-            ),
-        )
-
     async def run_airflow(
         self, _: EnvironmentRecord, arguments: Sequence[str], timeout_s: float
     ) -> CommandResult:
@@ -163,9 +146,10 @@ def an_operator(database: Secret, home: Path) -> Iterator[OperatorServer]:
             limits=Limits(list(VERSIONS)),
             web_host=lambda record: f"127.34.46.{record.ordinal}:8750",
             observe=server.observe,
-            manifest=server.manifest,
+            manifest=a_manifest,
             run_airflow=server.run_airflow,
             runtimes=RuntimeInstaller(RuntimeStore(settings, locks)),
+            preflight=OneBucket(),
             log_folders=server.log_folders,
         )
         app = create_operator(context)

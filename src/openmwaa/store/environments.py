@@ -191,7 +191,7 @@ class EnvironmentRepository:
                 (
                     Jsonb(spec.to_json()),
                     Jsonb(from_last_update(update)),
-                    bool(fields),
+                    bool(set(fields) - {"runtime_id"}),
                     Jsonb({**unfinished_notes(record), **(notes or {})}),
                     record.id,
                 ),

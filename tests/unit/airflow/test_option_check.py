@@ -73,7 +73,14 @@ def test_every_protected_option_is_refused_with_a_reason(version: str) -> None:
 def test_what_the_service_sets_itself_is_known(version: str) -> None:
     """A default of ours that a version does not read would silently do nothing."""
     placement = Placement(
-        IPv4Address("127.0.0.1"), Path("/h"), Path("/d"), "redis://b", Path("/r"), Path("/p")
+        IPv4Address("127.0.0.1"),
+        Path("/h"),
+        Path("/d"),
+        "redis://b",
+        Path("/r"),
+        Path("/p"),
+        Path("/l"),
+        Path("/s"),
     )
     chosen = settings_of(
         a_spec(airflow_version=version), airflow_version(version), placement, web_url="https://w"
@@ -256,7 +263,14 @@ def test_case_and_dots_do_not_get_around_anything() -> None:
 def test_an_option_under_its_old_name_has_its_effect() -> None:
     """Airflow prefers the new name, under which the service has a default."""
     placement = Placement(
-        IPv4Address("127.0.0.1"), Path("/h"), Path("/d"), "redis://b", Path("/r"), Path("/p")
+        IPv4Address("127.0.0.1"),
+        Path("/h"),
+        Path("/d"),
+        "redis://b",
+        Path("/r"),
+        Path("/p"),
+        Path("/l"),
+        Path("/s"),
     )
 
     def chosen(**options: str) -> dict[str, str]:

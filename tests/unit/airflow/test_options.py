@@ -19,6 +19,8 @@ PLACEMENT = Placement(
     broker_url="redis+socket:///srv/e/valkey.sock?virtual_host=0",
     runtime_path=Path("/srv/runtimes/r"),
     plug_in_path=Path("/srv/plug-in/p"),
+    plugins_folder=Path("/srv/e/home/plugins"),
+    startup_script=Path("/srv/e/home/startup/startup.sh"),
 )
 
 
