@@ -21,6 +21,7 @@ from starlette.routing import Route
 from openmwaa.api.errors import STATUS_OF, ServiceError, to_service_error
 from openmwaa.api.operator import views
 from openmwaa.api.operator.context import OperatorContext
+from openmwaa.api.operator.snapshots import SnapshotRequests
 from openmwaa.artifacts.runtimes import RuntimeProgress
 from openmwaa.backends.base import Observed
 from openmwaa.environments import changes
@@ -52,6 +53,7 @@ def create_operator(context: OperatorContext) -> Starlette:
         ("POST", "/environments/{name}/cli"): operator.run_command,
         ("GET", "/runtimes"): operator.list_runtimes,
         ("POST", "/runtimes/{version}"): operator.install_runtime,
+        **SnapshotRequests(context.snapshots).routes(),
     }
     return Starlette(
         routes=[

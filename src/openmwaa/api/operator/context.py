@@ -12,6 +12,7 @@ from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
 from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.snapshots import SnapshotDesk
 from openmwaa.store import Store
 
 
@@ -46,6 +47,8 @@ class OperatorContext:
             beside the environment's components.
 
         log_folders: Where the logs are; None for a backend whose logs are not files of this host.
+
+        snapshots: Makes, keeps and restores snapshots; None: requests about them are refused.
     """
 
     store: Store
@@ -56,3 +59,4 @@ class OperatorContext:
     run_airflow: Callable[[EnvironmentRecord, Sequence[str], float], Awaitable[CommandResult]]
     runtimes: RuntimeInstaller
     log_folders: Callable[[EnvironmentRecord], LogFolders] | None = None
+    snapshots: SnapshotDesk | None = None
