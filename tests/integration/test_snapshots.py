@@ -282,7 +282,7 @@ async def test_an_altered_object_is_named_and_what_is_there_stays(
 async def test_a_killed_process_leaves_nothing_half_listed_and_the_next_finishes(
     world: Snapshots, environment: EnvironmentRecord, s3: Any
 ) -> None:
-    fill(world, environment, 100)
+    fill(world, environment, 60)
     before = world.digests(environment)
     snapshot = await world.desk.create(environment.name)
     with a_process(world, "same-holder") as process:

@@ -6,9 +6,9 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, cast
+from typing import IO, Final
 
-from openmwaa.artifacts.snapshot_format import StreamReader
+from openmwaa.artifacts.snapshot_format import as_file
 from openmwaa.kit.errors import GiveUp, Retry
 
 _READ_BYTES: Final = 1024 * 1024
@@ -46,7 +46,7 @@ def unpack(pieces: Iterable[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
     Raises:
         GiveUp: A path leads out of the folder, or the stream is no tar.
     """
-    reader = cast("IO[bytes]", StreamReader(pieces))
+    reader = as_file(pieces)
     try:
         with tarfile.open(mode="r|", fileobj=reader) as archive:
             for member in archive:

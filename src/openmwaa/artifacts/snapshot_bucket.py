@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from openmwaa.artifacts.snapshot_format import StreamReader
+from openmwaa.artifacts.snapshot_format import as_file
 from openmwaa.artifacts.source_bucket import S3Access
 from openmwaa.kit.errors import GiveUp, Retry
 
@@ -102,7 +102,7 @@ class ObjectStreams:
     def write(self, bucket: str, key: str, pieces: Iterable[bytes]) -> None:
         """Store a stream; nothing is there if it fails. What `pieces` raises is raised."""
         with _translated(bucket):
-            self._s3.upload_fileobj(cast("IO[bytes]", StreamReader(pieces)), bucket, key, Config=_UPLOAD)
+            self._s3.upload_fileobj(as_file(pieces), bucket, key, Config=_UPLOAD)
 
     def write_source(self, bucket: str, key: str, pieces: Iterable[bytes]) -> str:
         """Store a stream in a source bucket and return the version that it became; `null` without versioning."""

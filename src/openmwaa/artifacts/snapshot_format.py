@@ -222,8 +222,17 @@ def read_part(snapshot_id: str, part: Part, stored: Iterable[bytes]) -> Iterator
         raise SnapshotDamagedError(snapshot_id, part.name, "size or SHA-256 differ from the manifest")
 
 
-class StreamReader(io.RawIOBase):
-    """An iterator of bytes as a file to read from, once, forwards."""
+def as_file(pieces: Iterable[bytes]) -> io.BufferedReader:
+    """Return pieces as a file to read from, once, forwards.
+
+    A read gives as much as it asks for until the end. (boto3 takes a short read for the end
+    of a small file, and then holds all the rest in memory.)
+    """
+    return io.BufferedReader(_Pieces(pieces), buffer_size=CHUNK_BYTES)
+
+
+class _Pieces(io.RawIOBase):
+    """An iterator of bytes; one read gives at most one piece."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
