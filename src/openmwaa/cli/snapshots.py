@@ -13,7 +13,6 @@ from openmwaa.cli.errors import CommandFailed, ServiceDown
 from openmwaa.cli.operator import Operator
 from openmwaa.cli.options import DURATION
 from openmwaa.cli.output import (
-    age,
     clock,
     json_option,
     on_terminal,
@@ -259,9 +258,15 @@ def schedule_line(name: str, schedule: dict[str, Any] | None) -> str:
     if schedule["keep"]:
         limits.append(f"the newest {schedule['keep']} are kept")
     if schedule["max_age_s"]:
-        limits.append(f"none longer than {age(schedule['max_age_s'])}")
+        limits.append(f"none longer than {_span(schedule['max_age_s'])}")
     kept = ", ".join(limits) or "all are kept"
-    return f"{name}: every {age(schedule['every_s'])}, {kept}; the next at {clock(schedule['next_at'])}."
+    return f"{name}: every {_span(schedule['every_s'])}, {kept}; the next at {clock(schedule['next_at'])}."
+
+
+def _span(seconds: int) -> str:
+    """Return a chosen duration as it would be typed, e.g. `1d` and not `1d 0h`."""
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    return next(f"{seconds // each}{letter}" for letter, each in units if seconds % each == 0)
 
 
 def _make(
