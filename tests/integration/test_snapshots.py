@@ -481,6 +481,19 @@ async def test_restores_that_cannot_be_are_refused(world: Snapshots, environment
         await world.reader.load_database(made.id, "aaaaaaaaaaaa")
     record = await world.desk.restore_in_place(made.id, environment.name, dags=False)
     assert (record.generation, record.spec) == (2, environment.spec)
+    # While the data is on its way, nobody can take the snapshot away.
+    await world.store.database.all(
+        "UPDATE environments SET checkpoints = jsonb_build_object('restore-from', %s::text) WHERE id = %s",
+        (made.id, environment.id),
+    )
+    with pytest.raises(InvalidRequestError, match="being restored"):
+        await world.desk.delete(made.id)
+    await world.store.snapshots.let_go(made.id)
+    assert (await world.desk.get(made.id)).state is SnapshotState.AVAILABLE
+    await world.settle(environment.name)
+    await world.desk.delete(made.id)
+    with pytest.raises(GiveUp, match="is deleting"):
+        await world.reader.load_database(made.id, environment.id)
 
 
 async def test_a_lost_lease_writes_nothing(world: Snapshots, environment: EnvironmentRecord) -> None:

@@ -25,6 +25,10 @@ ACCEPTS_SNAPSHOT: Final = frozenset(
 """Statuses in which the metadata database is at rest and belongs to the last good spec."""
 
 
+RESTORE_FROM: Final = "restore-from"
+"""Checkpoint with which a generation begins that gets its data from a snapshot; its value is the id."""
+
+
 class SnapshotNotFoundError(DomainError):
     """No snapshot has this id."""
 

@@ -23,8 +23,9 @@ from openmwaa.store import Store
 class Restorer(Protocol):
     """Accepts restores as generations of environments; the reconciler carries them out.
 
-    The first checkpoint of such a generation is `{"restore-from": <snapshot id>}`; its steps call
-    `SnapshotReader.load_secrets` and `load_database` once nothing runs that uses the database.
+    The first checkpoint of such a generation is `{RESTORE_FROM: <snapshot id>}`, which also keeps the
+    snapshot from being deleted. Its steps call `SnapshotReader.load_secrets` and `load_database`
+    once nothing runs that uses the database.
     """
 
     async def restore_in_place(
@@ -101,7 +102,13 @@ class SnapshotDesk:
         return await self._reader.open(snapshot_id)
 
     async def delete(self, snapshot_id: str) -> None:
-        """Ask for a deletion, also of a pinned one. Safe to repeat; raises SnapshotNotFoundError."""
+        """Ask for a deletion, also of a pinned one. Safe to repeat.
+
+        Raises:
+            SnapshotNotFoundError: There is none, or no more.
+
+            InvalidRequestError: An environment is being restored from it.
+        """
         await self._store.snapshots.request_deletion(snapshot_id)
 
     async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotRecord:

@@ -65,6 +65,8 @@ class SnapshotLoop:
                     await self._sweep()
                 except StoreUnavailableError:
                     _log.warning("store_unavailable")
+                except Exception:  # noqa: BLE001 - a bug in one sweep must not end all of them
+                    _log.exception("snapshot_sweep_crashed")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_SWEEP_EVERY_S):
                         await self._wake.wait()
@@ -85,9 +87,7 @@ class SnapshotLoop:
                 snapshots, keep=schedule.keep, max_age=schedule.max_age, now=datetime.now(UTC)
             ):
                 with contextlib.suppress(SnapshotNotFoundError):
-                    await self._store.snapshots.request_deletion(
-                        one.id, why="by its schedule", unpinned_only=True
-                    )
+                    await self._store.snapshots.let_go(one.id)
 
     async def _sweep(self) -> None:
         while len(self._busy) < _MOST_AT_ONCE:

@@ -22,7 +22,7 @@ from openmwaa.artifacts.snapshot_format import (
 )
 from openmwaa.environments.arns import bucket_of
 from openmwaa.environments.errors import InvalidRequestError
-from openmwaa.environments.snapshots import SnapshotRecord, SnapshotState
+from openmwaa.environments.snapshots import SnapshotNotFoundError, SnapshotRecord, SnapshotState
 from openmwaa.environments.spec import EnvironmentSpec, S3File
 from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.keyring import Keyring
@@ -57,7 +57,8 @@ class SnapshotReader:
 
     Each raises, besides what it says itself: SnapshotNotFoundError (no such snapshot),
     InvalidRequestError (it is not available), SnapshotDamagedError (names the part that is not what was
-    written), Retry (a service is away).
+    written), Retry (a service is away). `load_secrets` and `load_database`, which steps of the reconciler call,
+    raise GiveUp in place of the first two.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class SnapshotReader:
 
         They take the place of the environment's own of the same name; its others stay.
         """
-        manifest = (await self.contents(snapshot_id)).manifest
+        manifest = (await self._for_a_step(snapshot_id)).manifest
         return {
             name: self._keyring.seal(secret, context=f"environment/{environment_id}/{name}")
             for name, secret in manifest.secrets.items()
@@ -118,7 +119,7 @@ class SnapshotReader:
         Raises:
             GiveUp: The dump cannot be loaded, or has other rows than the manifest says.
         """
-        contents = await self.contents(snapshot_id)
+        contents = await self._for_a_step(snapshot_id)
         part = _required(contents, DATABASE)
         dumps = self._store.metadata_dumps
         draft = await dumps.make_draft(environment_id)
@@ -192,6 +193,13 @@ class SnapshotReader:
 
         await streaming(work)
         return dataclasses.replace(contents.spec, **changes)
+
+    async def _for_a_step(self, snapshot_id: str) -> SnapshotContents:
+        """Return the contents for a step of the reconciler, which knows no errors of requests."""
+        try:
+            return await self.contents(snapshot_id)
+        except (SnapshotNotFoundError, InvalidRequestError) as error:
+            raise GiveUp(str(error).rstrip("."), code="SNAPSHOT_GONE") from error
 
     def _manifest(self, record: SnapshotRecord) -> bytes:
         stored = bytearray()

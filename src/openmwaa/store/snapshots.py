@@ -19,6 +19,7 @@ from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.snapshots import (
     ACCEPTS_SNAPSHOT,
+    RESTORE_FROM,
     SnapshotNotFoundError,
     SnapshotReason,
     SnapshotRecord,
@@ -94,42 +95,32 @@ class SnapshotRepository:
             raise _not_found(snapshot_id)
         return to_snapshot(row)
 
-    async def request_deletion(self, snapshot_id: str, *, why: str = "", unpinned_only: bool = False) -> bool:
+    async def request_deletion(self, snapshot_id: str) -> None:
         """Accept a deletion; the snapshot can be restored no more. Safe to repeat.
 
         One that is being made is given up: its holder notices when it renews the lease.
 
-        Args:
-            snapshot_id: Which.
+        Raises:
+            SnapshotNotFoundError: There is none, or no more.
 
-            why: Added to the line in the history.
+            InvalidRequestError: An environment is being restored from it.
+        """
+        async with self._database.transaction() as connection:
+            snapshot = await self._lock(connection, snapshot_id)
+            if await _is_in_use(connection, snapshot_id):
+                raise InvalidRequestError(f"An environment is being restored from snapshot {snapshot_id}.")
+            await self._let_go(connection, snapshot, "")
 
-            unpinned_only: Do nothing if it was pinned meanwhile.
-
-        Returns:
-            Whether this call changed something.
+    async def let_go(self, snapshot_id: str) -> None:
+        """Accept a deletion by retention; does nothing if the snapshot was pinned meanwhile or is in use.
 
         Raises:
             SnapshotNotFoundError: There is none, or no more.
         """
         async with self._database.transaction() as connection:
-            row = await _fetch(
-                connection,
-                "SELECT * FROM snapshots WHERE id = %s FOR UPDATE",
-                (snapshot_id,),
-            )
-            if row is None:
-                raise _not_found(snapshot_id)
-            if row["state"] == SnapshotState.DELETING or (unpinned_only and row["pinned"]):
-                return False
-            await connection.execute(
-                "UPDATE snapshots SET state = 'deleting', attempts = 0, error = NULL, next_attempt_at = now()"
-                " WHERE id = %s",
-                (snapshot_id,),
-            )
-            message = f"Deletion of snapshot {snapshot_id} requested{f' ({why})' if why else ''}."
-            await _note(connection, to_snapshot(row), "snapshot-delete-requested", message)
-        return True
+            snapshot = await self._lock(connection, snapshot_id)
+            if not snapshot.pinned and not await _is_in_use(connection, snapshot_id):
+                await self._let_go(connection, snapshot, " (by its schedule)")
 
     async def take_due(
         self, holder: str, ttl: timedelta, *, busy: Sequence[str] = ()
@@ -223,6 +214,23 @@ class SnapshotRepository:
                 connection, to_snapshot(row), "snapshot-deleted", f"Snapshot {lease.snapshot_id} is deleted."
             )
 
+    async def _lock(self, connection: AsyncConnection[DictRow], snapshot_id: str) -> SnapshotRecord:
+        row = await _fetch(connection, "SELECT * FROM snapshots WHERE id = %s FOR UPDATE", (snapshot_id,))
+        if row is None:
+            raise _not_found(snapshot_id)
+        return to_snapshot(row)
+
+    async def _let_go(self, connection: AsyncConnection[DictRow], snapshot: SnapshotRecord, why: str) -> None:
+        if snapshot.state is SnapshotState.DELETING:
+            return
+        await connection.execute(
+            "UPDATE snapshots SET state = 'deleting', attempts = 0, error = NULL, next_attempt_at = now()"
+            " WHERE id = %s",
+            (snapshot.id,),
+        )
+        message = f"Deletion of snapshot {snapshot.id} requested{why}."
+        await _note(connection, snapshot, "snapshot-delete-requested", message)
+
     async def _finish(
         self,
         connection: AsyncConnection[DictRow],
@@ -294,6 +302,17 @@ async def _note(
         message,
         {"snapshot": snapshot.id, "reason": snapshot.reason, **(data or {})},
     )
+
+
+async def _is_in_use(connection: AsyncConnection[DictRow], snapshot_id: str) -> bool:
+    """Return whether a generation that is not reached or given up yet begins with this snapshot."""
+    row = await _fetch(
+        connection,
+        "SELECT 1 FROM environments WHERE deleted_at IS NULL AND NOT deleting"
+        " AND checkpoints->>%s = %s AND generation NOT IN (observed_generation, failed_generation)",
+        (RESTORE_FROM, snapshot_id),
+    )
+    return row is not None
 
 
 async def _fetch(
