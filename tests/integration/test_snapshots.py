@@ -494,6 +494,8 @@ async def test_restores_that_cannot_be_are_refused(world: Snapshots, environment
     await world.desk.delete(made.id)
     with pytest.raises(GiveUp, match="is deleting"):
         await world.reader.load_database(made.id, environment.id)
+    async with a_loop(world):
+        await gone(world, made)
 
 
 async def test_a_lost_lease_writes_nothing(world: Snapshots, environment: EnvironmentRecord) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,6 @@ from openmwaa.api.operator import OperatorContext, create_operator
 from openmwaa.artifacts.installer import RuntimeInstaller
 from openmwaa.artifacts.runtimes import RuntimeStore
 from openmwaa.cli.main import main
-from openmwaa.cli.operator import Operator
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
 from openmwaa.identity.principals import ensure_administrator
@@ -48,6 +49,12 @@ class World:
         result = await self.cli(*arguments, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.output)
+
+
+def accepts(path: Path) -> bool:
+    """Return whether somebody listens; unlike an HTTP client's, the socket is closed if nobody does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def unused(*_: Any) -> Any:
@@ -80,7 +87,10 @@ async def world() -> AsyncIterator[World]:
             loop = asyncio.create_task(snapshots.loop("cli").run())
             try:
                 await asyncio.to_thread(
-                    eventually, Operator(settings).answers, within_s=30, what="the operator's socket answers"
+                    eventually,
+                    lambda: accepts(settings.layout.operator_socket),
+                    within_s=30,
+                    what="the operator's socket accepts connections",
                 )
                 environment = await snapshots.environment(a_spec("alpha"))
                 snapshots.query(environment, SCHEMA)
