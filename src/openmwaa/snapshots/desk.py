@@ -16,6 +16,7 @@ from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.snapshots import SnapshotReason, SnapshotRecord, SnapshotSchedule, check_schedule
 from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.environments.status import ACCEPTS_UPDATE
 from openmwaa.snapshots.reader import SnapshotContents, SnapshotReader
 from openmwaa.store import Store
 
@@ -156,6 +157,9 @@ class SnapshotDesk:
             SnapshotDamagedError: A part is not what was written. Nothing was changed.
         """
         record = await self._store.environments.get(name)
+        # The restorer decides; here it is asked before files of the bucket are replaced.
+        if record.status not in ACCEPTS_UPDATE:
+            raise InvalidRequestError(f"{name} cannot be restored while its status is {record.status}.")
         contents = await self._reader.open(snapshot_id)
         if contents.record.environment_id != record.id:
             raise InvalidRequestError(
