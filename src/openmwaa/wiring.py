@@ -22,6 +22,7 @@ from openmwaa.artifacts.environment_layers import EnvironmentLayers
 from openmwaa.artifacts.installer import RuntimeInstaller
 from openmwaa.artifacts.layers import LayerStore
 from openmwaa.artifacts.runtimes import RuntimeStore
+from openmwaa.artifacts.snapshot_bucket import ObjectStreams
 from openmwaa.artifacts.source_bucket import S3Access, SourceBucket
 from openmwaa.backends.base import CommandResult, DagsSeen
 from openmwaa.backends.local.agent import NodeAgent
@@ -44,7 +45,6 @@ from openmwaa.gateway import (
     load_gateway_key,
 )
 from openmwaa.identity.principals import ensure_administrator
-from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.housekeeping import Housekeeping
@@ -53,9 +53,15 @@ from openmwaa.reconcile.parts import Parts
 from openmwaa.reconcile.preflight import Preflight
 from openmwaa.reconcile.preview import Previewer
 from openmwaa.services.endpoints import ServiceEndpoints, load_endpoints
+from openmwaa.services.postgres_tools import PostgresTools
 from openmwaa.services.s3_accounts import S3Accounts
 from openmwaa.services.users import service_user
 from openmwaa.settings import Settings
+from openmwaa.snapshots.desk import SnapshotDesk
+from openmwaa.snapshots.loop import SnapshotLoop
+from openmwaa.snapshots.reader import SnapshotReader
+from openmwaa.snapshots.restorer import GenerationRestorer, SnapshotSource
+from openmwaa.snapshots.writer import SnapshotWriter
 from openmwaa.store import Store
 from openmwaa.store.database_server import DatabaseServer
 from openmwaa.supervise import ProcessTable, Supervisor
@@ -63,13 +69,14 @@ from openmwaa.supervise import ProcessTable, Supervisor
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """What `openmwaa control` runs: three applications and two loops."""
+    """What `openmwaa control` runs: three applications and three loops."""
 
     api: ASGIApp
     gateway: ASGIApp
     operator: ASGIApp
     reconciler: Reconciler
     housekeeping: Housekeeping
+    snapshots: SnapshotLoop
 
 
 @asynccontextmanager
@@ -106,6 +113,23 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             dags_of=lambda record: _dags(settings, record),
         )
 
+        streams, tools = ObjectStreams(_s3_access(endpoints)), PostgresTools()
+        reader = SnapshotReader(store=store, keyring=keyring, streams=streams, tools=tools)
+        writer = SnapshotWriter(
+            store=store,
+            keyring=keyring,
+            streams=streams,
+            tools=tools,
+            dag_folder=lambda record: _dags(settings, record),
+            runtime_id=lambda spec: spec.runtime_id,
+        )
+        desk = SnapshotDesk(
+            store=store,
+            reader=reader,
+            restorer=GenerationRestorer(settings, store, keyring, limits.runtime_of),
+            versions=tuple(VERSIONS),
+        )
+
         def surroundings(record: EnvironmentRecord) -> Surroundings:
             return Surroundings(
                 web_url=f"https://{issuer.hostname(record)}",
@@ -122,7 +146,7 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             runtimes=runtimes,
             layers=layers,
             accounts=S3Accounts(endpoints),
-            snapshots=_NoSnapshots(),
+            snapshots=SnapshotSource(reader),
             surroundings=surroundings,
         )
         actor = Actor(parts)
@@ -173,9 +197,11 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                         manifest=parts.manifest,
                         run_airflow=run_airflow,
                         log_folders=lambda record: _log_folders(settings, record),
+                        snapshots=desk,
                     )
                 ),
                 reconciler=Reconciler(store, actor, holder=_holder(settings)),
+                snapshots=SnapshotLoop(store, writer, holder=_holder(settings)),
                 housekeeping=Housekeeping(
                     parts, layer_store, keep_layers=timedelta(days=settings.keep_layers_days)
                 ),
@@ -211,14 +237,6 @@ async def node_agent(settings: Settings) -> AsyncIterator[NodeAgent]:
         yield agent
     finally:
         await agent.close()
-
-
-class _NoSnapshots:
-    async def load(self, snapshot_id: str, record: EnvironmentRecord) -> dict[str, str]:
-        raise GiveUp(f"there is no snapshot {snapshot_id} of {record.name}")
-
-    async def version_of(self, snapshot_id: str) -> str:
-        raise GiveUp(f"there is no snapshot {snapshot_id}")
 
 
 class _Mirror:

@@ -15,6 +15,7 @@ from openmwaa.environments.errors import (
     EnvironmentNotFoundError,
     InvalidRequestError,
 )
+from openmwaa.environments.snapshots import SnapshotNotFoundError
 from openmwaa.identity.sigv4 import AuthenticationError, Flaw, MalformedRequestError
 from openmwaa.kit.errors import GiveUp, Retry
 
@@ -54,6 +55,7 @@ _DOMAIN: Final[Mapping[type[DomainError], str]] = {
     InvalidRequestError: "ValidationException",
     EnvironmentNotFoundError: "ResourceNotFoundException",
     AccessDeniedError: "AccessDeniedException",
+    SnapshotNotFoundError: "ResourceNotFoundException",
 }
 _FLAWS: Final[Mapping[Flaw, str]] = {
     Flaw.MISSING: "MissingAuthenticationTokenException",

@@ -25,6 +25,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "dags": "openmwaa.cli.dags:group",
     "logs": "openmwaa.cli.logs:command",
     "events": "openmwaa.cli.events:command",
+    "snapshot": "openmwaa.cli.snapshots:group",
     "runtimes": "openmwaa.cli.runtimes:group",
     "demo": "openmwaa.cli.demo:command",
     "control": "openmwaa.cli.lifecycle:control",

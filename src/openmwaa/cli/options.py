@@ -43,5 +43,23 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, text
 
 
+class Duration(click.ParamType[int]):
+    """A number with a unit: `30m`, `24h`, `30d`, `90s`. The value is in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return seconds."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        number, unit = text[:-1], _SECONDS.get(text[-1:])
+        if unit is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
+            self.fail(f"{value!r} is not a number with s, m, h or d, for example 24h.", param, ctx)
+        return int(number) * unit
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION = Duration()
 RANGE = Range()
 KEY_VALUE = KeyValue()

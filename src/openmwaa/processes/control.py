@@ -28,7 +28,10 @@ async def run_control(settings: Settings) -> None:
     # The proxy runs as the services' user: its group may connect, others may not.
     group = service_user(settings).gid
     async with control_plane(settings) as control:
-        loops = [asyncio.create_task(one.run()) for one in (control.reconciler, control.housekeeping)]
+        loops = [
+            asyncio.create_task(one.run())
+            for one in (control.reconciler, control.housekeeping, control.snapshots)
+        ]
         _log.info("control_started", home=str(settings.home))
         try:
             await asyncio.gather(

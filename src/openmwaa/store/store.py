@@ -13,6 +13,9 @@ from openmwaa.store.environments import EnvironmentRepository
 from openmwaa.store.events import EventRepository
 from openmwaa.store.keys import AccessKeyRepository, KeyRepository
 from openmwaa.store.leases import LeaseRepository
+from openmwaa.store.metadata_dumps import MetadataDumps
+from openmwaa.store.snapshot_schedules import ScheduleRepository
+from openmwaa.store.snapshots import SnapshotRepository
 
 
 class Store:
@@ -27,6 +30,9 @@ class Store:
         self.keys = KeyRepository(database, keyring)
         self.airflow_databases = AirflowDatabases(database)
         self.airflow_state = AirflowState(database)
+        self.metadata_dumps = MetadataDumps(database, self.airflow_databases)
+        self.snapshots = SnapshotRepository(database)
+        self.schedules = ScheduleRepository(database)
 
     @classmethod
     async def open(cls, url: Secret, keyring: Keyring, *, timeout_s: float = 30.0) -> Self:

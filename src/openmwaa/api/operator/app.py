@@ -22,6 +22,7 @@ from openmwaa.api.operator import views
 from openmwaa.api.operator.bodies import read_body
 from openmwaa.api.operator.context import OperatorContext
 from openmwaa.api.operator.runtimes import RuntimeRoutes
+from openmwaa.api.operator.snapshots import SnapshotRequests
 from openmwaa.api.operator.updates import UpdateRoutes
 from openmwaa.backends.base import Observed
 from openmwaa.environments.errors import EnvironmentNotFoundError
@@ -54,6 +55,7 @@ def create_operator(context: OperatorContext) -> Starlette:
         ("GET", "/runtimes"): runtimes.list,
         ("POST", "/runtimes/{version}"): runtimes.install,
         ("POST", "/runtimes/{version}/update"): runtimes.update,
+        **SnapshotRequests(context.snapshots).routes(),
     }
     return Starlette(
         routes=[

@@ -15,6 +15,7 @@ from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
 from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.snapshots import SnapshotDesk
 from openmwaa.store import Store
 
 
@@ -60,6 +61,8 @@ class OperatorContext:
             spec; None: without building or importing anything.
 
         log_folders: Where the logs are; None for a backend whose logs are not files of this host.
+
+        snapshots: Makes, keeps and restores snapshots; None: requests about them are refused.
     """
 
     store: Store
@@ -72,3 +75,4 @@ class OperatorContext:
     preflight: Preflight
     preview: Preview | None = None
     log_folders: Callable[[EnvironmentRecord], LogFolders] | None = None
+    snapshots: SnapshotDesk | None = None
