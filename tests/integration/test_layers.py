@@ -21,8 +21,7 @@ import psutil
 import pytest
 
 from openmwaa.airflow.versions import VERSIONS
-from openmwaa.artifacts.layer_build import LayerStage
-from openmwaa.artifacts.layers import Layer, LayerInputs, LayerProgress, LayerStore
+from openmwaa.artifacts.layers import Layer, LayerInputs, LayerProgress, LayerStage, LayerStore
 from openmwaa.artifacts.runtimes import Runtime, RuntimeStore
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.services.users import prepare_home, service_user

@@ -10,27 +10,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import uv
 
 from openmwaa.artifacts.build_sandbox import Build
+from openmwaa.artifacts.layer import LayerStage
 from openmwaa.artifacts.layer_errors import Asked
 from openmwaa.artifacts.layer_resolution import (
-    PROBE,
     Resolution,
     install,
     installed_packages,
     resolve,
 )
+from openmwaa.artifacts.layer_trial import try_out
 from openmwaa.artifacts.plugins_zip import unpack_plugins
 from openmwaa.artifacts.programs import Ended
 from openmwaa.artifacts.requirements_text import Folders, RequirementsFile, parse_requirements
@@ -40,20 +39,7 @@ from openmwaa.kit.errors import GiveUp
 
 FINISH: Final = Path(__file__).with_name("layer_finish.py")
 
-_CRASHES: Final = 5
 _T = TypeVar("_T")
-
-
-class LayerStage(StrEnum):
-    """What a build is doing."""
-
-    WAITING = "waiting for another build"
-    UNPACKING = "unpacking"
-    RESOLVING = "resolving"
-    INSTALLING = "installing"
-    COMPILING = "compiling"
-    VERIFYING = "verifying"
-    DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ async def fill_layer(
     report(LayerStage.COMPILING, "")
     await _finish(build, layer, runtime, site)
     report(LayerStage.VERIFYING, "")
-    warnings = await _try_out(build, layer, runtime, resolution, file, site)
+    warnings = await try_out(build, layer, runtime, resolution, file, site)
     size = await in_thread(_take_over, layer, bool(build.builder))
     return {
         "packages": installed_packages(layer / "venv"),
@@ -211,90 +197,6 @@ async def _finish(build: Build, layer: Path, runtime: Runtime, site: Path) -> No
     _require(ended, "The layer could not be finished")
 
 
-async def _try_out(
-    build: Build,
-    layer: Path,
-    runtime: Runtime,
-    resolution: Resolution,
-    file: RequirementsFile,
-    site: Path,
-) -> list[str]:
-    """Import Airflow and what is new; return warnings about modules that nobody asked for."""
-    failed: dict[str, dict[str, str]] = {}
-    worked: dict[str, list[str]] = {}
-    for _ in range(_CRASHES):
-        mark = secrets.token_hex(8)
-        question = build.work / "probe.json"
-        question.write_text(
-            json.dumps(
-                {
-                    "airflow": runtime.version,
-                    "distributions": [pin.name for pin in resolution.pins],
-                    "site": str(site),
-                    "skip": [module for modules in failed.values() for module in modules],
-                    "mark": mark,
-                }
-            )
-        )
-        python = layer / "venv" / "bin" / "python"
-        ended = await build.build(str(python), "-I", str(PROBE), "import", str(question))
-        answers = [
-            json.loads(line.partition(mark)[2]) for line in ended.lines if mark in line and line.endswith("}")
-        ]
-        started: dict[str, str] = {}
-        for one in answers:
-            if "start" in one:
-                started = one
-            elif one.get("error"):
-                failed.setdefault(one["distribution"], {})[one["end"]] = one["error"]
-            elif "end" in one:
-                worked.setdefault(one["distribution"], []).append(one["end"])
-        if answers and "done" in answers[-1]:
-            break
-        # The last one that was started took the process with it.
-        said = next((line for line in reversed(ended.lines) if line and mark not in line), "")
-        module, distribution = started.get("start", "airflow"), started.get("distribution", "apache-airflow")
-        failed.setdefault(distribution, {})[module] = (
-            f"the process ended with {_code(ended.code)} {said}".strip()
-        )
-        if distribution == "apache-airflow":
-            break
-    return _judge(failed, worked, resolution, file)
-
-
-def _judge(
-    failed: Mapping[str, Mapping[str, str]],
-    worked: Mapping[str, list[str]],
-    resolution: Resolution,
-    file: RequirementsFile,
-) -> list[str]:
-    warnings = []
-    for distribution, modules in failed.items():
-        module, error = next(iter(modules.items()))
-        if distribution == "apache-airflow":
-            changed = ", ".join(f"{name} {new}" for name, (_, new) in resolution.changed.items())
-            raise _not_importable(
-                f"Airflow itself does not start with this layer: {error}",
-                f"import {module}: {error}",
-                f"Do not change what Airflow runs with: {changed}." if changed else "",
-            )
-        if distribution in resolution.direct and distribution not in worked:
-            line = next(one.line for one in file.requirements if one.name == distribution)
-            raise _not_importable(
-                f"{file.quote(line)} installs, but import {module} fails: {error}",
-                f"import {module}: {error}",
-                "Use another version, or add what it needs to the file.",
-            )
-        warnings += [f"import {name} ({distribution}) fails: {why}" for name, why in modules.items()]
-    return warnings
-
-
-def _not_importable(reason: str, evidence: str, fix: str) -> GiveUp:
-    return GiveUp(
-        reason[:700], code="LAYER_IMPORT_FAILED", component="requirements.txt", evidence=evidence, fix=fix
-    )
-
-
 def _take_over(layer: Path, separate: bool) -> int:
     """Make the layer ours, for everybody to read and nobody to write; return its size."""
     if separate:
@@ -319,10 +221,6 @@ def _require(ended: Ended, reason: str) -> None:
     if ended.code != 0:
         said = [line for line in ended.lines if line.strip()]
         raise GiveUp(reason, code="LAYER_BROKEN", component="layer", evidence="\n".join(said[-5:])[:900])
-
-
-def _code(code: int) -> str:
-    return f"signal {code - 128}:" if code > 128 else f"exit code {code}:"
 
 
 class UvLines:

@@ -10,7 +10,8 @@ from typing import Final
 
 import httpx
 
-from openmwaa.artifacts.requirements_text import Constraint, canonical, decode
+from openmwaa.artifacts.requirements_text import Constraint, canonical
+from openmwaa.artifacts.text_encoding import decode
 from openmwaa.kit.errors import GiveUp, Retry
 
 _ESSENTIAL: Final = frozenset(

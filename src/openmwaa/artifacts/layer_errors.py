@@ -208,18 +208,26 @@ def _conflict_fix(asked: Asked, pins: Mapping[str, str]) -> str:
 def _build_failed(text: str, package: str, asked: Asked) -> GiveUp:
     name = canonical(re.split(r"[=<>!~@\s\[]", package)[0]) if package else ""
     line = next((one for one in asked.file.requirements if name and one.name == name), None)
-    where = f"{asked.file.quote(line.line)}: " if line else ""
+    what = package.split(" @ ", maxsplit=1)[0] or "A package"
+    if line is not None:
+        quoted = asked.file.quote(line.line)
+        what = quoted if line.text == what else f"{quoted}: {what}"
     log = [
         one.rstrip()
         for one in text.split("\nhint: Build failures", maxsplit=1)[0].splitlines()
         if one.strip()
     ]
+    reason = f"cannot be built or unpacked: {log[-1].strip()[:300]}"
+    fix = "Use a version that has a wheel for this Python, or put a wheel of it into plugins.zip."
+    if "Hash mismatch" in text:
+        reason = "is not the file whose hash is given"
+        fix = "Correct the hash if the file is the right one; do not use it otherwise."
     return GiveUp(
-        f"{where}{package.split(' @ ', maxsplit=1)[0] or 'A package'} cannot be built or unpacked: {log[-1].strip()[:300]}",
+        f"{what} {reason}",
         code="REQUIREMENTS_BUILD_FAILED",
         component=_COMPONENT,
         evidence="\n".join(log[-_LOG_LINES:])[-_EVIDENCE:],
-        fix="Use a version that has a wheel for this Python, or put a wheel of it into plugins.zip.",
+        fix=fix,
     )
 
 

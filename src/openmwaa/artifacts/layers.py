@@ -18,27 +18,28 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from openmwaa.artifacts.build_lock import build_lock, lock_if_free
 from openmwaa.artifacts.build_sandbox import Build, Isolation
-from openmwaa.artifacts.layer_build import LayerFiles, LayerStage, UvLines, fill_layer, in_thread
+from openmwaa.artifacts.layer import Layer, LayerInputs, LayerProgress, LayerStage, Progress
+from openmwaa.artifacts.layer_build import LayerFiles, UvLines, fill_layer, in_thread
 from openmwaa.artifacts.layer_resolution import Resolution, resolve
 from openmwaa.artifacts.plugins_zip import unpack_plugins
-from openmwaa.artifacts.requirements_text import PLUGINS, Folders, decode, parse_requirements
+from openmwaa.artifacts.requirements_text import PLUGINS, Folders, parse_requirements
 from openmwaa.artifacts.runtimes import Runtime
+from openmwaa.artifacts.text_encoding import decode
 from openmwaa.artifacts.trees import remove_tree
-from openmwaa.environments.layer import layer_id
 from openmwaa.kit.errors import GiveUp
 from openmwaa.kit.files import write_atomically
 from openmwaa.settings import Settings
+
+__all__ = ["Layer", "LayerInputs", "LayerProgress", "LayerStage", "LayerStore", "Progress"]
 
 _log = structlog.get_logger()
 
@@ -47,76 +48,6 @@ BUILD_WITHIN_S: Final = 540.0
 
 _MARKER: Final = "layer.json"
 _SPACE_BYTES: Final = 1024**3
-
-
-@dataclass(frozen=True)
-class LayerInputs:
-    """What a layer is made of; at least one of the three files.
-
-    Attributes:
-        plugins: Path of the zip file, which must not change while it is used.
-
-        dags: Where lines with `/usr/local/airflow/dags` lead; None: they are refused. Not part of
-            the id: what such a line reads may differ from build to build.
-    """
-
-    runtime: Runtime
-    requirements: bytes | None = None
-    plugins: Path | None = None
-    startup_script: bytes | None = None
-    dags: Path | None = None
-
-    @cached_property
-    def id(self) -> str:
-        """Id of the layer. Reads the zip file once.
-
-        Raises:
-            ValueError: None of the three files is given: that is no layer.
-        """
-        plugins = None
-        if self.plugins is not None:
-            with self.plugins.open("rb") as file:
-                plugins = hashlib.file_digest(file, "sha256").hexdigest()
-        made = layer_id(self.runtime.id, _digest(self.requirements), plugins, _digest(self.startup_script))
-        if made is None:
-            raise ValueError("a layer needs requirements, plugins or a start-up script")
-        return made
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A built layer.
-
-    Attributes:
-        facts: `layer.json`: packages, added, changed, overrides, warnings, isolation, seconds,
-            size_bytes, python, runtime, airflow.
-    """
-
-    id: str
-    path: Path
-    facts: Mapping[str, Any]
-
-    @property
-    def venv(self) -> Path:
-        """Virtual environment to start Airflow from."""
-        return self.path / "venv"
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know, one sentence each."""
-        return tuple(self.facts["warnings"])
-
-
-@dataclass(frozen=True)
-class LayerProgress:
-    """How far a build is; `detail` is the last thing uv said worth showing."""
-
-    layer: str
-    stage: LayerStage
-    detail: str = ""
-
-
-Progress = Callable[[LayerProgress], None]
 
 
 class _Report:
@@ -392,7 +323,3 @@ class LayerStore:
                 evidence=f"{free / 1024**3:.1f} GiB free at {self._folder}",
                 fix="Free space there, or choose another home directory.",
             )
-
-
-def _digest(content: bytes | None) -> str | None:
-    return None if content is None else hashlib.sha256(content).hexdigest()

@@ -16,7 +16,6 @@ What MWAA's images accept (mwaa.md 5.3), minus what a build on this host cannot 
 
 from __future__ import annotations
 
-import codecs
 import re
 import shlex
 from collections.abc import Iterator
@@ -25,19 +24,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from openmwaa.artifacts.text_encoding import decode
 from openmwaa.kit.errors import GiveUp
 
 PLUGINS: Final = "/usr/local/airflow/plugins"
 DAGS: Final = "/usr/local/airflow/dags"
 
 _COMPONENT: Final = "requirements.txt"
-_BOMS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _COMMENT: Final = re.compile(r"(^|\s+)#.*$")
 _NAME: Final = re.compile(
     r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(\[[^\]]*\])?\s*(.*)$", re.DOTALL | re.ASCII
@@ -137,23 +130,6 @@ class Folders:
 def canonical(name: str) -> str:
     """Return the form in which names of distributions are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def decode(data: bytes) -> str:
-    """Decode text of unknown encoding: UTF-8, 16 and 32, with a mark or without, else Windows-1252.
-
-    Names and versions are ASCII in all of them, so a wrong guess can only garble comments.
-    """
-    for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    even, odd = data[0::2].count(0), data[1::2].count(0)
-    if even + odd > len(data) // 4:  # every second byte of ASCII text in UTF-16
-        return data.decode("utf-16-le" if odd >= even else "utf-16-be", errors="replace")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
 
 
 def parse_requirements(data: bytes, folders: Folders) -> RequirementsFile:

@@ -154,6 +154,17 @@ def test_a_broken_file_is_told_by_line() -> None:
     )
 
 
+def test_a_file_with_another_hash_is_told_as_such() -> None:
+    said = (
+        f"{HEAD}Failed to download `cowsay==6.1`\n  cause: Hash mismatch for `cowsay==6.1`\n         Expected:\n"
+        "           sha256:00\n         Computed:\n           sha256:27"
+    )
+    error = cause(said, "cowsay==6.1 --hash=sha256:00\n")
+    assert isinstance(error, GiveUp)
+    assert error.reason == "line 1: cowsay==6.1 is not the file whose hash is given"
+    assert "sha256:27" in error.evidence
+
+
 def test_an_unreachable_index_is_tried_again() -> None:
     said = (
         f"{HEAD}Failed to fetch: http://me:hunter2@127.0.0.1:9/simple/pyfiglet/\n  cause: error sending request for url\n"
