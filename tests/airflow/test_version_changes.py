@@ -159,6 +159,7 @@ def _populate(environment: bare.Environment) -> None:
     for role in ("Admin", "Op", "Viewer", "Public"):
         environment.call("GET", "/dags", token=environment.identity(f"assumed-role/{role}", role))
     for command in (
+        ("sync-perm", "--include-dags"),  # 3.x makes a DAG's rights only when somebody asks for them
         ("roles", "create", "TeamA"),
         ("roles", "add-perms", "TeamA", "-r", "DAG:hello", "-a", "can_read", "can_edit"),
     ):
