@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from operator import attrgetter
+from typing import Any
 
 from airflow import settings
 from airflow.models import Connection, DagRun, TaskInstance, Trigger, Variable
@@ -17,12 +17,23 @@ from sqlalchemy import select
 
 try:
     from airflow.models.xcom import XComModel
-
-    xcom_value = XComModel.deserialize_value
 except ImportError:
     from airflow.models.xcom import XCom as XComModel
 
-    xcom_value = attrgetter("value")  # 2.x decodes when it loads a row
+    xcom_value = XComModel.deserialize_value
+else:
+    try:
+        from airflow.sdk.serde import deserialize
+    except ImportError:
+        from airflow.serialization.serde import deserialize
+
+    def xcom_value(row: Any) -> Any:
+        """Return what a task would pull."""
+        return deserialize(row.value)
+
+
+def plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=datetime.isoformat)
 
 
 def main() -> None:
@@ -37,8 +48,11 @@ def main() -> None:
             for task in session.scalars(select(TaskInstance)).unique()
         },
         "xcoms": {
-            f"{xcom.dag_id} {xcom.run_id} {xcom.task_id} {xcom.key}": repr(xcom_value(xcom))
-            for xcom in session.scalars(select(XComModel)).unique()
+            f"{row.dag_id} {row.run_id} {row.task_id} {row.key}": plain(xcom_value(row))
+            # Columns, not objects: 2.x decodes those for display only.
+            for row in session.execute(
+                select(XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.key, XComModel.value)
+            )
         },
         "connections": {
             one.conn_id: [one.conn_type, one.host, one.login, one.get_password(), one.get_extra()]
@@ -55,8 +69,7 @@ def main() -> None:
             if role.name == "TeamA"
         },
         "triggers": sorted(
-            [one.classpath, json.dumps(one.kwargs, sort_keys=True, default=datetime.isoformat)]
-            for one in session.scalars(select(Trigger)).unique()
+            [one.classpath, plain(one.kwargs)] for one in session.scalars(select(Trigger)).unique()
         ),
     }
     # Airflow prints to stdout as well.

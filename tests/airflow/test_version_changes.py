@@ -33,6 +33,7 @@ RUNS = 200
 _FACTS = Path(__file__).with_name("facts.py")
 ROUTES = [
     ("2.11.2", "3.0.6", "3.3.1", "2.11.2"),
+    ("3.3.1", "2.11.2", "3.3.1"),
     ("2.10.3", "2.11.2", "2.10.3"),
     ("3.2.1", "3.3.1", "3.2.1"),
     ("3.0.6", "3.3.1", "3.0.6"),
@@ -123,7 +124,7 @@ def test_everything_is_kept_from_version_to_version(
             _hide_a_pickle(environment)
             _use_words_of_33(environment, before)
             environment.move_to(version, installed[version])
-            _find_the_pickle(environment)
+            _find_the_pickle(environment, hidden=first.startswith("2."))
             _compare(before, _read(environment))
             environment.start_all()
             _works(environment, came_from, deferred)
@@ -158,6 +159,7 @@ def _populate(environment: bare.Environment) -> None:
     for role in ("Admin", "Op", "Viewer", "Public"):
         environment.call("GET", "/dags", token=environment.identity(f"assumed-role/{role}", role))
     for command in (
+        ("sync-perm", "--include-dags"),  # 3.x makes a DAG's rights only when somebody asks for them
         ("roles", "create", "TeamA"),
         ("roles", "add-perms", "TeamA", "-r", "DAG:hello", "-a", "can_read", "can_edit"),
     ):
@@ -207,12 +209,12 @@ def _hide_a_pickle(environment: bare.Environment) -> None:
             )
 
 
-def _find_the_pickle(environment: bare.Environment) -> None:
+def _find_the_pickle(environment: bare.Environment, *, hidden: bool) -> None:
     """Back on 2 it is where it was; taken away, because this Airflow is not set to read it."""
     if environment.version.startswith("2."):
         with _connect(environment) as connection:
             found = connection.execute("DELETE FROM xcom WHERE key = 'pickled' RETURNING value").fetchall()
-        assert [bytes(value) for (value,) in found] == [_PICKLE]
+        assert [bytes(value) for (value,) in found] == ([_PICKLE] if hidden else [])
 
 
 def _use_words_of_33(environment: bare.Environment, before: dict[str, Any]) -> None:
@@ -279,6 +281,9 @@ def _read(environment: bare.Environment) -> dict[str, Any]:
 
 
 def _compare(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for roles in (before["custom roles"], after["custom roles"]):
+        # Airflow's `sync-perm` gives it to every custom role (`add_homepage_access_to_custom_roles`).
+        roles["TeamA"] = [right for right in roles["TeamA"] if right != "can_read Website"]
     for kind, rows in before.items():
         assert after[kind] == rows, kind
 
