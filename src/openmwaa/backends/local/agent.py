@@ -122,6 +122,9 @@ class NodeAgent:
         manifest = Manifest.from_json(await request.json())
         environment = self._get(manifest.environment_id)
         await environment.prepare(manifest)
+        if environment.manifest is not None and environment.manifest.dags != manifest.dags:
+            # What runs still has its former DAGs; `ensure` brings the others.
+            return Response(status_code=204)
         state = await environment.sync_dags(self._mirror(manifest, environment))
         if state.snapshot is None:
             raise Retry(f"the DAG folder cannot be read: {state.error}")
