@@ -166,6 +166,9 @@ def _process_variables(
     """Return the variables that are not Airflow's own configuration."""
     return {
         "AIRFLOW_HOME": str(placement.airflow_home),
+        # Airflow writes its defaults into this file if it is missing and believes them ever after.
+        # Those of another version would break it: the default XCom backend of 3 is no module on 2.
+        "AIRFLOW_CONFIG": str(placement.airflow_home / f"airflow-{spec.airflow_version}.cfg"),
         "HOME": str(placement.airflow_home),
         "PATH": f"{placement.runtime_path}/bin:/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": str(placement.plug_in_path),
