@@ -139,7 +139,7 @@ def build_manifest(
         if _VARIABLE.match(name) and GENERATION_OF.get(name, version.generation) == version.generation
     }
     settings = settings_of(spec, version, placement, web_url=surroundings.web_url)
-    build = _Builder(spec, version, placement, mine)
+    build = _Builder(spec, version, placement, mine, frozenset(map(variable, settings)))
     components = [build.scheduler(), build.dag_processor()]
     if spec.airflow_configuration_options.get(_TRIGGERER_SWITCH, "true").lower() != "false":
         components.append(build.triggerer())
@@ -208,12 +208,18 @@ class _Builder:
     """Builds the components of one spec."""
 
     def __init__(
-        self, spec: EnvironmentSpec, version: AirflowVersion, placement: Placement, secrets: Mapping[str, str]
+        self,
+        spec: EnvironmentSpec,
+        version: AirflowVersion,
+        placement: Placement,
+        secrets: Mapping[str, str],
+        settled: frozenset[str],
     ) -> None:
         self._spec = spec
         self._version = version
         self._placement = placement
         self._secrets = secrets
+        self._settled = settled
         self._size = CLASSES[spec.environment_class]
 
     def scheduler(self) -> Component:
@@ -225,7 +231,12 @@ class _Builder:
 
     def triggerer(self) -> Component:
         arguments = ("triggerer", "--skip-serve-logs")
-        return self._component(Kind.TRIGGERER, 1, arguments, self._size.scheduler)
+        # MWAA has a triggerer beside each scheduler. Its capacity is its own variable, so that another
+        # scheduler replaces nothing but the triggerer.
+        capacity = {"triggerer.capacity": str(self._size.triggerer_capacity * self._spec.schedulers)}
+        return self._component(
+            Kind.TRIGGERER, 1, arguments, self._size.scheduler, variables=self._unless_chosen(capacity)
+        )
 
     def webserver(self) -> Component:
         """`airflow webserver` or `airflow api-server`; on 3.x the latter also serves the tasks."""
@@ -317,8 +328,12 @@ class _Builder:
                 "logging.celery_logging_level": levels["logging.logging_level"],
                 "logging.logging_level": task.level if task.enabled else "CRITICAL",
             }
-        chosen = self._spec.airflow_configuration_options
-        return {variable(option): level for option, level in levels.items() if option not in chosen}
+        return self._unless_chosen(levels)
+
+    def _unless_chosen(self, options: Mapping[str, str]) -> dict[str, str]:
+        """Return variables of a component's own options that the environment's settings leave open."""
+        named = {variable(self._version.option(option)): value for option, value in options.items()}
+        return {name: value for name, value in named.items() if name not in self._settled}
 
 
 def _folder_prefix(path: str) -> str:

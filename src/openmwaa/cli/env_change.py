@@ -9,25 +9,37 @@ import click
 from openmwaa.cli.change_options import change_options, update_members
 from openmwaa.cli.clients import Clients
 from openmwaa.cli.operator import Operator
-from openmwaa.cli.output import json_option, on_terminal, print_json
+from openmwaa.cli.output import json_option, on_terminal, print_json, print_table
 from openmwaa.cli.plan_text import plan_lines
 from openmwaa.cli.source_files import chosen_files, clear_members, read_files, upload
 from openmwaa.cli.waiting import Progress, Waiter, require_available
+from openmwaa.environments.effects import FIELD_EFFECTS
 from openmwaa.settings import Settings
 
 
 @click.command("plan")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--table", is_flag=True, help="Print what each field replaces; needs no environment.")
 @change_options
 @click.option("--quick", is_flag=True, help="Do not resolve packages, nor import DAGs.")
 @json_option
 @click.pass_obj
-def plan(settings: Settings, /, name: str, quick: bool, as_json: bool, **chosen: Any) -> None:
+def plan(
+    settings: Settings, /, name: str | None, table: bool, quick: bool, as_json: bool, **chosen: Any
+) -> None:
     """Show what `env update` with the same options would do. Changes nothing.
 
     Packages are resolved and built, and the environment's DAGs are imported with them, on the
     side; a file that is given here is not uploaded.
     """
+    if table:
+        print_table(
+            ("member", "replaces", "running tasks"),
+            [(row.members, row.scope.value, row.tasks.value) for row in FIELD_EFFECTS],
+        )
+        return
+    if name is None:
+        raise click.UsageError("Missing argument 'NAME'.")
     operator = Operator(settings)
     files = chosen_files(chosen)
     members = update_members(operator.get(f"/environments/{name}")["spec"], **chosen)
