@@ -21,7 +21,7 @@ from openmwaa.airflow.secrets import (
     database_variables,
     new_secrets,
 )
-from openmwaa.airflow.versions import VERSIONS
+from openmwaa.airflow.versions import VERSIONS, airflow_version
 from openmwaa.environments.manifest import Component, Kind, Manifest, Placement
 from openmwaa.environments.spec import EnvironmentSpec, LogSetting, default_logging
 from openmwaa.kit.secret import Secret
@@ -109,6 +109,20 @@ def test_a_level_chosen_as_an_option_wins() -> None:
     made = manifest_of(a_spec(airflow_configuration_options={"logging.logging_level": "DEBUG"}))
     assert made.variables["AIRFLOW__LOGGING__LOGGING_LEVEL"] == "DEBUG"
     assert "AIRFLOW__LOGGING__LOGGING_LEVEL" not in component(made, Kind.SCHEDULER).variables
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("2.11.2", "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY"), ("3.3.1", "AIRFLOW__TRIGGERER__CAPACITY")],
+)
+def test_the_triggerers_capacity_is_that_of_all_schedulers(version: str, name: str) -> None:
+    """MWAA has one beside each scheduler; a value of the user's own wins."""
+    spec = a_spec(airflow_version=version, environment_class="mw1.xlarge", schedulers=2)
+    own = airflow_version(version).option("triggerer.capacity")
+    found = {one.kind: one for one in manifest_of(spec).components}
+    assert found[Kind.TRIGGERER].variables[name] == "1000"
+    chosen = manifest_of(dataclasses.replace(spec, airflow_configuration_options={own: "7"}))
+    assert all(name not in one.variables for one in chosen.components)
 
 
 def test_the_triggerer_can_be_switched_off() -> None:
