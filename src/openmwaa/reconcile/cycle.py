@@ -21,7 +21,7 @@ from openmwaa.environments.record import (
 from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.kit.errors import GiveUp, in_words
 from openmwaa.reconcile.act import Actor
-from openmwaa.reconcile.plan import next_step
+from openmwaa.reconcile.plan import Step, next_step
 from openmwaa.store import Store
 from openmwaa.store.leases import Lease, Outcome
 
@@ -29,7 +29,10 @@ _log = structlog.get_logger()
 
 _NOW: Final = timedelta(0)
 _WATCH_EVERY: Final = timedelta(seconds=10)
-_DEADLINE: Final = timedelta(minutes=30)
+_MOST_ATTEMPTS: Final = 65
+"""Tries of one step in a row, half a minute apart after the first few: half an hour without progress.
+A clock would not do: workers may take twelve hours to finish, and a large database long to migrate."""
+
 _MESSAGE_LIMIT: Final = 1024
 _NOTES: Final = frozenset({ALLOW_IMPORT_ERRORS, RESTORE_FROM, UNDO})
 
@@ -78,22 +81,23 @@ class Cycle:
         return self._reached()
 
     def failed_attempt(self, reason: str, wait: timedelta, *, patient: bool = False) -> Outcome:
-        """Return the outcome of a try that may succeed later, or give up after the deadline.
+        """Return the outcome of a try that may succeed later, or give up after too many of them.
 
         Args:
             reason: Why it did not succeed now.
 
             wait: How long to wait before the next.
 
-            patient: What it waits for may take hours: there is no deadline, and nothing failed.
+            patient: What it waits for may take hours: nothing failed.
         """
         _log.info("attempt_failed", reason=reason, attempts=self.record.attempts + 1)
         if patient:
             return Outcome(next_in=wait, last_error=reason)
-        if self._unfinished() and not self.record.deleting and self._age() > _DEADLINE:
-            return self.given_up(
-                GiveUp(f"Not finished within {_DEADLINE.total_seconds() / 60:.0f} minutes: {reason}")
-            )
+        # What runs healthy is not undone because something else cannot be done now.
+        verified = Step.VERIFY in self.record.checkpoints
+        tried = self.record.attempts + 1
+        if tried >= _MOST_ATTEMPTS and self._unfinished() and not self.record.deleting and not verified:
+            return self.given_up(GiveUp(f"Tried {tried} times without success: {reason}"))
         news = None
         if self._unfinished() and reason != self.record.last_error:
             news = ("waiting", f"Trying again: {reason}.", {"attempts": self.record.attempts + 1})
