@@ -83,7 +83,7 @@ def _seconds(plan: dict[str, Any]) -> list[str]:
 
 
 def _difference(field: str, before: Any, after: Any) -> list[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
+    if isinstance(before, dict) and isinstance(after, dict) and "digest" not in before:
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         return [f"{field}.{key}: {_value(before.get(key))} -> {_value(after.get(key))}" for key in keys]
     return [f"{field}: {_value(before)} -> {_value(after)}"]
@@ -93,6 +93,8 @@ def _value(value: Any) -> str:
     match value:
         case None:
             return "not set"
+        case {"path": path, "version": version}:
+            return f"{path}, version {version}"
         case {"enabled": enabled, "level": level}:
             return str(level) if enabled else "off"
         case _:

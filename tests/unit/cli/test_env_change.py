@@ -75,3 +75,50 @@ def test_ranges_and_pairs_are_read() -> None:
     for kind, text in ((RANGE, "1:x"), (RANGE, ""), (KEY_VALUE, "a"), (KEY_VALUE, "=b")):
         with pytest.raises(click.BadParameter):
             kind.convert(text, None, None)
+
+
+def test_packages_dags_and_seconds_in_words() -> None:
+    """What only a look ahead can tell."""
+    lines = plan_lines(
+        {
+            "fields": [
+                {
+                    "field": "requirements",
+                    "before": None,
+                    "after": {"path": "requirements.txt", "version": "v2", "digest": "d", "size": 3},
+                    "components": [],
+                }
+            ],
+            "components": [],
+            "stops_workers": False,
+            "running_tasks": 3,
+            "packages": {"added": [["a", "1"]], "removed": [["b", "2"]], "changed": [["c", "1", "2"]]},
+            "dags": {
+                "imported": 4,
+                "new_errors": {"x.py": "ModuleNotFoundError: No module named 'b'"},
+                "fixed": ["y.py"],
+                "still_broken": ["z.py"],
+            },
+            "seconds": {"total": 12.4, "measured": True},
+        }
+    )
+    assert lines == [
+        "requirements: not set -> requirements.txt, version v2",
+        "    no component is touched",
+        "",
+        "No component is replaced.",
+        "Running tasks (3 run now): not touched.",
+        "",
+        "Packages: 3 change.",
+        "    + a 1",
+        "    - b 2",
+        "    ~ c 1 -> 2",
+        "",
+        "DAGs: 4 are imported with the change.",
+        "    breaks: x.py: ModuleNotFoundError: No module named 'b'",
+        "    works again: y.py",
+        "    1 files cannot be imported before and after",
+        "    The update would be undone for that; `--allow-import-errors` lets it pass.",
+        "",
+        "Time: about 12 s (measured on this host before).",
+    ]
