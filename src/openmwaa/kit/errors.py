@@ -3,6 +3,9 @@
 Anything else that escapes a step is a bug: the loop logs it, backs off and retries.
 """
 
+_ANY_CAUSE = "INCORRECT_CONFIGURATION"
+"""MWAA's code for everything that fails (mwaa.md 2.5); ours say more where there is more to say."""
+
 
 class Retry(Exception):
     """The other side cannot answer now; nothing is known to have changed."""
@@ -36,7 +39,7 @@ class GiveUp(Exception):
         self,
         reason: str,
         *,
-        code: str = "INCORRECT_CONFIGURATION",
+        code: str = _ANY_CAUSE,
         component: str = "",
         evidence: str = "",
         fix: str = "",
@@ -50,8 +53,9 @@ class GiveUp(Exception):
 
 
 def in_words(error: GiveUp) -> str:
-    """Return everything that a reader should know: component and reason, evidence, fix."""
-    text = ": ".join(part for part in (error.component, error.reason) if part)
+    """Return everything that a reader should know: code, component and reason, evidence, fix."""
+    code = "" if error.code == _ANY_CAUSE else error.code
+    text = ": ".join(part for part in (code, error.component, error.reason) if part)
     if error.evidence:
         text = f"{text} Evidence: {error.evidence}"
     return f"{text} Fix: {error.fix}" if error.fix else text
