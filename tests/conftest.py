@@ -18,7 +18,7 @@ PORT_BASE = 28750
 _LAST_LINES = 60
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Install each Airflow version once for all homes of the session."""
     if os.environ.get(RUNTIMES_FOLDER) is None:
         folder = (
@@ -29,11 +29,20 @@ def pytest_configure() -> None:
         os.environ[RUNTIMES_FOLDER] = str(folder)
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove what was installed, unless somebody wanted to keep it."""
+    if hasattr(config, "workerinput"):
+        return  # the others still need it
     folder = Path(os.environ.get(RUNTIMES_FOLDER, ""))
     if folder.name.startswith("openmwaa-runtimes-") and folder.parent == Path(tempfile.gettempdir()):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares: one process has the service, the other all else, module by module."""
+    for item in items:
+        shares = "service" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("service" if shares else item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)

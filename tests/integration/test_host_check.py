@@ -26,7 +26,7 @@ from openmwaa.store.database import Database
 from openmwaa.store.database_server import DatabaseServer
 from tests.support.postgres import a_postgres
 
-PORT_BASE = 34750
+PORT_BASE = 34780
 A_NEW_ENVIRONMENT = dict.fromkeys(Kind, 1)
 
 
