@@ -120,7 +120,7 @@ def _bring_up(change: _Change) -> tuple[tuple[Step, bool], ...]:
         (Step.INSTALL_RUNTIME, True),
         (Step.BUILD_LAYER, change.layer),
         (Step.CREATE_DATABASE, change.new),
-        (Step.CREATE_ACCOUNT, change.new or change.bucket),
+        (Step.CREATE_ACCOUNT, change.new or change.bucket or change.tried),
         (Step.PREPARE, True),
         (Step.CHECK_STARTUP_SCRIPT, change.script and untried and (change.new or change.code)),
         (Step.CHECK_DAGS, change.code and untried and not change.moves_data and not change.undo),

@@ -137,6 +137,13 @@ def test_a_rollback_refuses_nothing() -> None:
         assert not {Step.CHECK_DAGS, Step.CHECK_STARTUP_SCRIPT} & set(steps_of(SITUATIONS[situation]))
 
 
+def test_a_rollback_gives_the_environment_its_bucket_back() -> None:
+    """The change that failed may have been one of the bucket; the account has rights on one bucket only."""
+    steps = steps_of(SITUATIONS["rollback"])
+    assert steps.index(Step.CREATE_ACCOUNT) < steps.index(Step.START)
+    assert Step.CREATE_ACCOUNT not in steps_of(SITUATIONS["update"])
+
+
 def test_an_upgrade_shows_when_its_snapshot_is_made() -> None:
     """CREATING_SNAPSHOT between stopping the components and the copy of their database."""
     record = SITUATIONS["upgrade"]
