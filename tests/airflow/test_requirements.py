@@ -281,6 +281,7 @@ def test_requirements_that_cannot_work_change_nothing(
     put(service, newest.bucket, "bad/requirements.txt", LOCAL + lines)
     put(service, newest.bucket, "bad/plugins.zip", zipped({"nothing.py": "", **dict(packages)}))
     known = {field: show(service, newest.name)["spec"][field] for field in ("requirements", "plugins")}
+    wait_for_dag(service, newest.name, "hello")
     runs = [trigger(service, newest.name, "hello")]
     done = update(
         service,
