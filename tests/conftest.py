@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,10 @@ from tests.support.dags import HELLO, SLOW, TALKATIVE
 from tests.support.environment import VERSIONS, Environment
 from tests.support.service import KEPT_HOME, RUNTIMES_FOLDER, Service, a_home, a_service, start
 
-PORT_BASE = 28750
+PORT_BASE = int(os.environ.get("OPENMWAA_TEST_PORT_BASE", "28750"))
+SETTINGS = "layer_build_timeout_s = 60\n"
+"""Of the shared service. Packages of tests are built in seconds; a test of a build without end waits for this."""
+
 _LAST_LINES = 60
 
 
@@ -67,33 +70,52 @@ def service() -> Iterator[Service]:
     `OPENMWAA_TEST_HOME` names a home to use and leave running, for quick repetitions by hand.
     """
     if KEPT_HOME:
-        yield start(Path(KEPT_HOME), PORT_BASE)
+        yield start(Path(KEPT_HOME), PORT_BASE, settings=SETTINGS)
         return
-    with a_home() as home, a_service(home, PORT_BASE) as running:
+    with a_home() as home, a_service(home, PORT_BASE, settings=SETTINGS) as running:
         yield running
+
+
+class _Environments(dict[str, Environment]):
+    """The shared environments by version; one that nobody asked for yet is created when it is."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    def __missing__(self, version: str) -> Environment:
+        self.create([version])
+        return self[version]
+
+    def create(self, versions: Sequence[str]) -> None:
+        """Create those that are missing at once and wait for all of them."""
+        missing = [version for version in versions if version not in self]
+        for version in missing:
+            self[version] = self._create(version)
+        for version in missing:
+            self._service.available(self[version].name, within_s=600)
+
+    def _create(self, version: str) -> Environment:
+        service, name = self._service, f"v{version.replace('.', '-')}"
+        if KEPT_HOME and name in service.client("mwaa").list_environments()["Environments"]:
+            arn = service.environment(name)["SourceBucketArn"]
+            return Environment(name, version, arn.rpartition(":")[2])
+        bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW, "talkative.py": TALKATIVE})
+        service.create(name, bucket, AirflowVersion=version, EnvironmentClass="mw1.micro")
+        return Environment(name, version, bucket)
 
 
 @pytest.fixture(scope="session")
 def environments(service: Service) -> Iterator[dict[str, Environment]]:
-    """Create one environment per version at once and wait for all of them."""
-    made = {}
-    for version in VERSIONS:
-        name = f"v{version.replace('.', '-')}"
-        if KEPT_HOME and name in service.client("mwaa").list_environments()["Environments"]:
-            arn = service.environment(name)["SourceBucketArn"]
-            made[version] = Environment(name, version, arn.rpartition(":")[2])
-            continue
-        bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW, "talkative.py": TALKATIVE})
-        service.create(name, bucket, AirflowVersion=version, EnvironmentClass="mw1.micro")
-        made[version] = Environment(name, version, bucket)
-    for environment in made.values():
-        service.available(environment.name, within_s=600)
+    """One environment per version, shared by the whole session; a version is created when a test asks for it."""
+    made = _Environments(service)
     yield made
     for environment in () if KEPT_HOME else made.values():
         service.delete(environment.name)
 
 
 @pytest.fixture(params=VERSIONS, scope="session")
-def environment(request: pytest.FixtureRequest, environments: dict[str, Environment]) -> Environment:
-    """Each version in turn."""
+def environment(request: pytest.FixtureRequest, environments: _Environments) -> Environment:
+    """Each version in turn; all are created at once."""
+    environments.create(VERSIONS)
     return environments[request.param]

@@ -173,18 +173,21 @@ def a_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def start(home: Path, port_base: int) -> Service:
-    """Start a service, unless it runs already."""
+def start(home: Path, port_base: int, *, settings: str = "") -> Service:
+    """Start a service, unless it runs already; `settings` is the content of its `openmwaa.toml`."""
     service = Service(home, port_base, {})
+    if settings:
+        home.mkdir(parents=True, exist_ok=True)
+        service.settings.layout.settings_file.write_text(settings)
     service.run("up", "--detach", "--port-base", str(port_base), timeout_s=180)
     service.variables = json.loads(service.run("aws-env", "--format", "json").stdout)
     return service
 
 
 @contextmanager
-def a_service(home: Path, port_base: int) -> Iterator[Service]:
+def a_service(home: Path, port_base: int, *, settings: str = "") -> Iterator[Service]:
     """Start a service on an empty home; stop it, environments included, at the end."""
     try:
-        yield start(home, port_base)
+        yield start(home, port_base, settings=settings)
     finally:
         Service(home, port_base, {}).run("down", check=False, timeout_s=180)

@@ -43,9 +43,6 @@ __all__ = ["Layer", "LayerInputs", "LayerProgress", "LayerStage", "LayerStore", 
 
 _log = structlog.get_logger()
 
-BUILD_WITHIN_S: Final = 540.0
-"""MWAA gives pip nine minutes (mwaa.md 5.3)."""
-
 _MARKER: Final = "layer.json"
 _SPACE_BYTES: Final = 1024**3
 
@@ -71,7 +68,7 @@ class LayerStore:
     """
 
     def __init__(
-        self, settings: Settings, *, first_uid: int | None = None, limit_s: float = BUILD_WITHIN_S
+        self, settings: Settings, *, first_uid: int | None = None, limit_s: float | None = None
     ) -> None:
         """Take the folders from the settings.
 
@@ -82,12 +79,13 @@ class LayerStore:
                 builders' numbers follow. None: builds run as the user that we are.
 
             limit_s: Longest time of a whole build, in seconds; waiting for another is not counted.
+                None: as the settings say (mwaa.md 5.3).
         """
         self._settings = settings
         self._folder = settings.layout.layers
         self._builds = settings.layout.layer_builds
         self._isolation = Isolation(settings, first_uid)
-        self._limit_s = limit_s
+        self._limit_s = settings.layer_build_timeout_s if limit_s is None else limit_s
 
     def locate(self, layer_id: str) -> Path:
         """Return where a layer is, or will be. No I/O."""

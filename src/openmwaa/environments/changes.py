@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from openmwaa.environments.manifest import Component, Kind, Manifest
 from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec
@@ -130,6 +130,23 @@ def with_strategy(
     if not any(effect.kind is Kind.WORKER and effect.action is Action.REPLACE for effect in effects):
         return after
     return replace(after, worker_series=after.worker_series + 1)
+
+
+_READ_BY_DAGS: Final = (
+    "runtime_id",
+    "requirements",
+    "plugins",
+    "startup_script",
+    "airflow_configuration_options",
+)
+
+
+def may_break_dags(before: EnvironmentSpec, after: EnvironmentSpec) -> bool:
+    """Return whether DAG files that could be imported before might fail after a change within a version.
+
+    Packages, variables and options are what code at the top of a DAG file reads.
+    """
+    return any(getattr(before, field) != getattr(after, field) for field in _READ_BY_DAGS)
 
 
 def compare(before: Manifest, after: Manifest) -> tuple[Effect, ...]:

@@ -3,8 +3,13 @@
 Anything else that escapes a step is a bug: the loop logs it, backs off and retries.
 """
 
-_ANY_CAUSE = "INCORRECT_CONFIGURATION"
-"""MWAA's code for everything that fails (mwaa.md 2.5); ours say more where there is more to say."""
+from typing import Final
+
+_NO_CODE: Final = "INCORRECT_CONFIGURATION"
+"""MWAA's own word for everything that goes wrong."""
+
+_LEAST_EVIDENCE: Final = 40
+"""Characters below which a shortened evidence proves nothing."""
 
 
 class Retry(Exception):
@@ -39,7 +44,7 @@ class GiveUp(Exception):
         self,
         reason: str,
         *,
-        code: str = _ANY_CAUSE,
+        code: str = _NO_CODE,
         component: str = "",
         evidence: str = "",
         fix: str = "",
@@ -52,13 +57,27 @@ class GiveUp(Exception):
         self.fix = fix
 
 
-def in_words(error: GiveUp) -> str:
-    """Return everything that a reader should know: code, component and reason, evidence, fix."""
-    code = "" if error.code == _ANY_CAUSE else error.code
-    text = ": ".join(part for part in (code, error.component, error.reason) if part)
-    if error.evidence:
-        text = f"{text} Evidence: {error.evidence}"
-    return f"{text} Fix: {error.fix}" if error.fix else text
+def in_words(error: GiveUp, *, limit: int | None = None) -> str:
+    """Return everything that a reader should know: component and reason, evidence, fix, code.
+
+    Args:
+        error: What happened.
+
+        limit: Most characters; the evidence is shortened first, as the rest says what to do.
+    """
+    start = ": ".join(part for part in (error.component, error.reason) if part)
+    end = f" Fix: {error.fix}" if error.fix else ""
+    end += f" Code: {error.code}" if error.code != _NO_CODE else ""
+    evidence = f" Evidence: {error.evidence}" if error.evidence else ""
+    if limit is None:
+        return start + evidence + end
+    room = limit - len(start) - len(end)
+    evidence = _shortened(evidence, room) if room >= _LEAST_EVIDENCE else ""
+    return _shortened(start + evidence + end, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class OperatorError(Exception):

@@ -107,8 +107,6 @@ class Cycle:
         """Return the outcome of a change that can never be reached."""
         record = self.record
         message = in_words(error)
-        if len(message) > _MESSAGE_LIMIT:
-            message = message[: _MESSAGE_LIMIT - 1] + "…"
         data = {
             "code": error.code,
             "component": error.component,
@@ -116,7 +114,9 @@ class Cycle:
             "evidence": error.evidence,
             "fix": error.fix,
         }
-        update = self._last_update("FAILED", UpdateError("INCORRECT_CONFIGURATION", message))
+        update = self._last_update(
+            "FAILED", UpdateError("INCORRECT_CONFIGURATION", in_words(error, limit=_MESSAGE_LIMIT))
+        )
         if record.deleting:
             return Outcome(
                 next_in=timedelta(seconds=30),

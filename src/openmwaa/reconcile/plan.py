@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from openmwaa.environments.changes import may_break_dags
 from openmwaa.environments.record import COPIED, RESTORE_FROM, STOPPED, UNDO, EnvironmentRecord
 from openmwaa.environments.source_files import SOURCE_FILES
 
@@ -73,7 +74,9 @@ class _Change:
 
         code: Packages, plugins, start-up script or the patch of Airflow change.
 
-        tried: The change was not seen to work before: not the undoing of another.
+        dags: DAG files might no longer be imported.
+
+        tried: What is wanted was seen to work before: it is the undoing of another change.
     """
 
     new: bool
@@ -81,6 +84,7 @@ class _Change:
     version: bool
     moves_data: bool
     code: bool
+    dags: bool
     script: bool
     layer: bool
     bucket: bool
@@ -101,6 +105,7 @@ class _Change:
                 good.runtime_id != spec.runtime_id
                 or any(getattr(good, field) != getattr(spec, field) for field in files)
             ),
+            dags=good is not None and may_break_dags(good, spec),
             script=spec.startup_script is not None,
             layer=any(getattr(spec, field) for field in files),
             bucket=good is not None and good.source_bucket_arn != spec.source_bucket_arn,
@@ -120,10 +125,10 @@ def _bring_up(change: _Change) -> tuple[tuple[Step, bool], ...]:
         (Step.INSTALL_RUNTIME, True),
         (Step.BUILD_LAYER, change.layer),
         (Step.CREATE_DATABASE, change.new),
-        (Step.CREATE_ACCOUNT, change.new or change.bucket),
+        (Step.CREATE_ACCOUNT, change.new or change.bucket or change.tried),
         (Step.PREPARE, True),
         (Step.CHECK_STARTUP_SCRIPT, change.script and untried and (change.new or change.code)),
-        (Step.CHECK_DAGS, change.code and untried and not change.moves_data and not change.undo),
+        (Step.CHECK_DAGS, change.dags and untried and not change.moves_data and not change.undo),
         (Step.LOOK_AT_DAGS, change.version and untried and not change.undo),
         (Step.STOP_COMPONENTS, not change.new and (change.moves_data or change.undo)),
         (Step.RESTORE_DATABASE, change.undo),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from openmwaa.artifacts.layer_resolution import difference
-from openmwaa.environments.changes import Action, ChangePlan
+from openmwaa.environments.changes import Action, ChangePlan, may_break_dags
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.reconcile.checks import imports_of
@@ -64,7 +64,7 @@ class Previewer:
             return found
         await self._parts.runtimes.ensure_id(self._parts.runtime_id(wanted))
         found["packages"] = await self._packages(record, before, wanted, contents)
-        if record.good_spec is not None and _changes_code(before, wanted):
+        if record.good_spec is not None and may_break_dags(before, wanted):
             await self._parts.layers.ensure(record, wanted, contents)
             found["dags"] = await self._dags(record, wanted)
         return found
@@ -107,8 +107,3 @@ class Previewer:
         started = sum(effect.after for effect in plan.effects if effect.action is Action.ADD)
         guess = replaced * _REPLACEMENT_S + (started + 1) * _START_S + (_MIGRATION_S if migrates else 0)
         return {"total": guess, "measured": False}
-
-
-def _changes_code(before: EnvironmentSpec, after: EnvironmentSpec) -> bool:
-    fields = ("runtime_id", "requirements", "plugins", "startup_script", "airflow_configuration_options")
-    return any(getattr(before, field) != getattr(after, field) for field in fields)

@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     keep_layers_days: Annotated[int, Field(ge=0, le=3650)] = 7
     """How long packages and plugins stay on disk that no environment uses any more."""
 
+    layer_build_timeout_s: Annotated[int, Field(ge=10, le=1500)] = 540
+    """Longest time in which packages and plugins of one environment must be built; then the build is
+    killed and the change refused. MWAA gives pip nine minutes."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest level in the service's own logs."""
 

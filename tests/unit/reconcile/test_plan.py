@@ -32,6 +32,12 @@ SITUATIONS = {
     "requirements": a_record(
         a_spec(requirements=REQUIREMENTS), generation=2, observed_generation=1, good_spec=a_spec()
     ),
+    "options": a_record(
+        a_spec(airflow_configuration_options={"mine.key": "1"}),
+        generation=2,
+        observed_generation=1,
+        good_spec=a_spec(),
+    ),
     "patch": a_record(
         a_spec(runtime_id="3.3.1-b"),
         generation=2,
@@ -135,6 +141,22 @@ def test_a_rollback_refuses_nothing() -> None:
     """What is put back was seen to work; a DAG that was broken since must not stop it."""
     for situation in ("rollback", "rollback of an upgrade"):
         assert not {Step.CHECK_DAGS, Step.CHECK_STARTUP_SCRIPT} & set(steps_of(SITUATIONS[situation]))
+
+
+def test_dags_are_imported_before_whatever_they_may_read_changes() -> None:
+    """Options too: a DAG file may read them at its top, and `env plan` imports it with them."""
+    for situation in ("options", "requirements", "patch"):
+        steps = steps_of(SITUATIONS[situation])
+        assert steps.index(Step.CHECK_DAGS) < steps.index(Step.START)
+    for situation in ("update", "bucket", "rollback"):
+        assert Step.CHECK_DAGS not in steps_of(SITUATIONS[situation])
+
+
+def test_a_rollback_gives_the_environment_its_bucket_back() -> None:
+    """The change that failed may have been one of the bucket; the account has rights on one bucket only."""
+    steps = steps_of(SITUATIONS["rollback"])
+    assert steps.index(Step.CREATE_ACCOUNT) < steps.index(Step.START)
+    assert Step.CREATE_ACCOUNT not in steps_of(SITUATIONS["update"])
 
 
 def test_an_upgrade_shows_when_its_snapshot_is_made() -> None:

@@ -106,7 +106,7 @@ async def _progress_of(work: Work) -> AsyncIterator[bytes]:
     except Retry as error:
         yield _line({"code": "RETRY", "message": error.reason})
     except GiveUp as error:
-        yield _line({"code": error.code, "message": in_words(error).removeprefix(f"{error.code}: ")})
+        yield _line({"code": error.code, "message": in_words(error).removesuffix(f" Code: {error.code}")})
     finally:
         build.cancel()
 
