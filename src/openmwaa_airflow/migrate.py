@@ -31,6 +31,8 @@ def main() -> None:
         arguments = parser.parse_args(command)
         arguments.func(arguments)
     with settings.engine.begin() as connection:
+        if is_2:
+            other_rows.make_missing_tables(connection)
         if other_rows.revisions(connection) != before:
             other_rows.forget_sessions(connection)
             if not is_2:

@@ -250,7 +250,7 @@ def _works(environment: bare.Environment, came_from: str, deferred: str) -> None
     assert listed.json()["total_entries"] > RUNS
     for path in ("/connections/c1", "/variables/v1", "/dags/hello/dagRuns/copy-7/taskInstances/make"):
         answer = environment.call("GET", path)
-        assert answer.status_code == 200, f"{path}: {answer.text}"
+        assert answer.status_code == 200, f"{path}: {answer.text} {environment.tail('webserver-0')}"
     team = environment.identity("assumed-role/Public", "Public")
     assert environment.call("GET", "/dags/hello", token=team).status_code == 200
     assert environment.call("GET", "/dags/waiting", token=team).status_code == 403
