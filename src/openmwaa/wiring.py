@@ -46,6 +46,7 @@ from openmwaa.gateway import (
 )
 from openmwaa.identity.principals import ensure_administrator
 from openmwaa.kit.keyring import LocalKeyring
+from openmwaa.kit.secret import Secret
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.housekeeping import Housekeeping
 from openmwaa.reconcile.loop import Reconciler
@@ -148,6 +149,7 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             accounts=S3Accounts(endpoints),
             snapshots=SnapshotSource(reader),
             surroundings=surroundings,
+            shared_broker=(Secret(settings.redis_url.get_secret_value()) if settings.redis_url else None),
         )
         actor = Actor(parts)
         preflight = Preflight(settings, parts, source, DatabaseServer(store.database))

@@ -58,6 +58,10 @@ def new_secrets() -> dict[str, Secret]:
     }
 
 
+BROKER_URL: Final = "AIRFLOW__CELERY__BROKER_URL"
+"""Variable of a broker that environments share; its address may hold a password."""
+
+
 def database_variables(url: Secret) -> dict[str, Secret]:
     """Return the secrets that follow from the URL of the environment's database, by variable.
 

@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from openmwaa.airflow.health import check_health
-from openmwaa.airflow.secrets import DATABASE_PASSWORD, database_variables
+from openmwaa.airflow.secrets import BROKER_URL, DATABASE_PASSWORD, database_variables
 from openmwaa.airflow.startup_rules import LONGEST_S
 from openmwaa.backends.base import Observed, ReplicaSeen
 from openmwaa.environments.arns import bucket_of
@@ -58,11 +58,10 @@ async def create_database(parts: Parts, record: EnvironmentRecord) -> StepResult
     databases = parts.store.airflow_databases
     await databases.ensure(record.id, password)
     # Sealed once: another sealing of the same text would look like a change to every component.
-    missing = {
-        name: secret
-        for name, secret in database_variables(databases.url(record.id, password)).items()
-        if name not in record.secrets
-    }
+    wanted = dict(database_variables(databases.url(record.id, password)))
+    if parts.shared_broker is not None:
+        wanted[BROKER_URL] = parts.shared_broker
+    missing = {name: secret for name, secret in wanted.items() if name not in record.secrets}
     return StepResult(secrets=parts.seal(record, missing))
 
 

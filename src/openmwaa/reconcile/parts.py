@@ -111,7 +111,11 @@ class Snapshots(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that steps use; wiring fills it in."""
+    """Everything that steps use; wiring fills it in.
+
+    Attributes:
+        shared_broker: Address of a broker that all environments use; None: each has its own.
+    """
 
     store: Store
     keyring: Keyring
@@ -121,6 +125,7 @@ class Parts:
     accounts: Accounts
     snapshots: Snapshots
     surroundings: Callable[[EnvironmentRecord], Surroundings]
+    shared_broker: Secret | None = None
 
     def runtime_id(self, spec: EnvironmentSpec) -> str:
         """Return the runtime of a spec."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from openmwaa.backends.local.backend import without_password
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.probes import Prober
 from openmwaa.backends.local.replicas import Replica, base_variables, kind_and_index
@@ -110,3 +111,16 @@ def test_a_link_that_a_tenant_put_in_the_way_is_not_followed(
     (folders.airflow_home / "plugins").symlink_to(mine)
     folders.make(uid=UID, gid=UID, dags_target="/x")
     assert (mine.stat().st_uid, mine.stat().st_mode & 0o777) == (0, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:p%40ss@broker.example:6380/2", "redis://broker.example:6380/2"),
+        ("rediss://:secret@broker.example", "rediss://broker.example"),
+        ("redis://broker.example:6379/0", "redis://broker.example:6379/0"),
+    ],
+)
+def test_a_brokers_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    """The manifest is kept in a file; the whole address reaches components sealed."""
+    assert without_password(url) == shown

@@ -7,6 +7,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -23,6 +24,13 @@ _TIMEOUT_S: Final = 30.0
 _PREPARE_TIMEOUT_S: Final = 120.0
 _DESTROY_TIMEOUT_S: Final = 180.0
 _MARGIN_S: Final = 30.0
+
+
+def without_password(url: str) -> str:
+    """Return an address that may be shown: who has the secret one gets it sealed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host).geturl()
 
 
 class LocalBackend:
@@ -52,7 +60,7 @@ class LocalBackend:
             address=self._settings.ports.address(ordinal),
             airflow_home=home,
             dags_folder=home / "dags",
-            broker_url=redis.get_secret_value() if redis else own_broker,
+            broker_url=without_password(redis.get_secret_value()) if redis else own_broker,
             runtime_path=interpreter_folder(layout, runtime, layer),
             plug_in_path=plug_in_path(layout),
             plugins_folder=self._isolation.layer_folder(layout, folders, layer, "plugins"),
