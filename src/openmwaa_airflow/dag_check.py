@@ -1,13 +1,18 @@
-"""Import the DAG folder once and say what came of it: `python -m openmwaa_airflow.dag_check`.
+"""Import the DAG folder once and say what came of it: `python -m openmwaa_airflow.dag_check COMPONENT`.
 
-One JSON object on standard output: `dags`, the ids of the DAGs, and `errors`, the last line
-of the error by file. What DAG files print goes to standard error. Writes nothing anywhere.
+As the DAG processor would: after the start-up script, whose variables DAG files may read;
+COMPONENT is what the script is told in MWAA_AIRFLOW_COMPONENT. One JSON object on standard
+output: `dags`, the ids of the DAGs, and `errors`, the last line of the error by file. What DAG
+files print goes to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+
+from openmwaa_airflow import startup
 
 
 def main() -> None:
@@ -15,7 +20,8 @@ def main() -> None:
     answer_to = os.dup(1)
     os.dup2(2, 1)  # before anything is imported: DAG files and Airflow print what they like
 
-    from airflow.configuration import conf  # noqa: PLC0415
+    _run_script()
+    from airflow.configuration import conf  # noqa: PLC0415 - after the script: it reads variables
 
     folder = conf.get("core", "dags_folder")
     bag = _dag_bag(folder)
@@ -25,6 +31,20 @@ def main() -> None:
     }
     with os.fdopen(answer_to, "w") as out:
         json.dump(answer, out)
+
+
+def _run_script() -> None:
+    """Take over what the start-up script exports. Whether it fails is for another check to say."""
+    if not os.environ.get(startup.SCRIPT_VARIABLE):
+        return
+    os.environ |= startup.component_variables(sys.argv[1])
+    try:
+        variables = startup.run("check-dags", dict(os.environ), keep_background=False)
+    except startup.ScriptFailedError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - read by whoever checks
+        return
+    os.environ.clear()
+    os.environ.update(variables)
 
 
 def _dag_bag(folder: str):

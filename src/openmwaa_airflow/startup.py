@@ -66,6 +66,11 @@ class ScriptFailedError(Exception):
         return f"{self.reason} Its last lines:\n{self.last_lines}"
 
 
+def component_variables(component: str) -> dict[str, str]:
+    """Return what tells a script where it runs: `scheduler`, `worker`, `webserver` or `hybrid`."""
+    return dict.fromkeys(_COMPONENT_VARIABLES, component)
+
+
 def apply(component: str) -> None:
     """Run the script of this component, if there is one, and go on with the variables it exported.
 
@@ -231,7 +236,7 @@ def main() -> int:
         usage = f"usage: python -P -m openmwaa_airflow.startup check {'|'.join(_COMPONENTS)}"
         print(usage, file=sys.stderr)  # noqa: T201 - of a command
         return 2
-    environment |= dict.fromkeys(_COMPONENT_VARIABLES, component)
+    environment |= component_variables(component)
     if not environment.get(SCRIPT_VARIABLE):
         return 0
     try:

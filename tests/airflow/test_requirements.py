@@ -47,6 +47,8 @@ DAG = (
 import os
 import cowsay, parcel, ribbon
 
+GREETING = os.environ["GREETING"]
+
 @dag(dag_id="parcels", schedule=None, catchup=False, is_paused_upon_creation=False)
 def parcels():
     @task(retries=0)

@@ -132,16 +132,17 @@ def update(
     promised = plan(service, name, members)
     before = pids(service, name)
     last_event = events(service, name)[-1]["id"]
+    mwaa = service.client("mwaa")  # making one takes longer than some updates
     started = time.monotonic()
-    service.client("mwaa").update_environment(Name=name, **members)
-    environment = service.environment(name)
+    mwaa.update_environment(Name=name, **members)
+    environment = mwaa.get_environment(Name=name)["Environment"]
     statuses = [environment["Status"]]
     if statuses == ["UPDATING"]:
         assert environment["LastUpdate"]["Status"] == "PENDING"
         meanwhile()
 
     def settled() -> dict[str, Any] | None:
-        seen = service.environment(name)
+        seen: dict[str, Any] = mwaa.get_environment(Name=name)["Environment"]
         if seen["Status"] != statuses[-1]:
             statuses.append(seen["Status"])
         return seen if seen["Status"] in SETTLED else None

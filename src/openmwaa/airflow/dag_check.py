@@ -21,9 +21,13 @@ class DagImports:
     errors: Mapping[str, str]
 
 
-def check_command() -> tuple[str, ...]:
-    """Return the one-shot command that imports the DAG folder and writes JSON."""
-    return ("python", "-P", "-m", "openmwaa_airflow.dag_check")
+def check_command(component: str) -> tuple[str, ...]:
+    """Return the one-shot command that imports the DAG folder and writes JSON.
+
+    Args:
+        component: What the start-up script is told about where it runs.
+    """
+    return ("python", "-P", "-m", "openmwaa_airflow.dag_check", component)
 
 
 def read_imports(stdout: bytes) -> DagImports | None:

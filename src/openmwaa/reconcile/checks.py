@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from openmwaa.airflow.dag_check import DagImports, check_command, new_errors, read_imports
-from openmwaa.environments.manifest import Manifest
+from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.environments.record import ALLOW_IMPORT_ERRORS, EnvironmentRecord
 from openmwaa.kit.errors import GiveUp
 from openmwaa.reconcile.parts import Parts, StepResult
@@ -88,10 +88,14 @@ async def check_dags(parts: Parts, record: EnvironmentRecord) -> StepResult:
 async def imports_of(parts: Parts, manifest: Manifest) -> DagImports:
     """Import the DAG folder once with what a manifest says, beside the components.
 
+    As the DAG processor would: the start-up script runs before, so DAG files find its variables.
+
     Raises:
         GiveUp: The check itself cannot run.
     """
-    result = await parts.backend.run(manifest, check_command(), timeout_s=_IMPORT_TIMEOUT_S)
+    processor = next(one for one in manifest.components if one.kind is Kind.DAG_PROCESSOR)
+    command = check_command(processor.variables[_COMPONENT])
+    result = await parts.backend.run(manifest, command, timeout_s=_SCRIPT_TIMEOUT_S + _IMPORT_TIMEOUT_S)
     imports = read_imports(result.stdout)
     if imports is None:
         lines = result.stderr.decode(errors="replace").strip().splitlines()
