@@ -24,6 +24,9 @@ RESTORE_FROM: Final = "restore-from"
 UNDO: Final = "undo"
 """Note of a generation: label of the database copy to put back first. Outlives a failed rollback."""
 
+FAILING_SINCE: Final = "failing-since"
+"""Note of a generation: when the current step first failed in a row; means nothing without attempts."""
+
 ALLOW_IMPORT_ERRORS: Final = "allow-import-errors"
 """Note of a generation: DAGs that can no longer be imported do not stop the change."""
 

@@ -12,6 +12,7 @@ import structlog
 from openmwaa.environments.record import (
     ALLOW_IMPORT_ERRORS,
     COPIED,
+    FAILING_SINCE,
     RESTORE_FROM,
     UNDO,
     EnvironmentRecord,
@@ -29,12 +30,9 @@ _log = structlog.get_logger()
 
 _NOW: Final = timedelta(0)
 _WATCH_EVERY: Final = timedelta(seconds=10)
-_MOST_ATTEMPTS: Final = 65
-"""Tries of one step in a row, half a minute apart after the first few: half an hour without progress.
-A clock would not do: workers may take twelve hours to finish, and a large database long to migrate."""
-
+_DEADLINE: Final = timedelta(minutes=30)
 _MESSAGE_LIMIT: Final = 1024
-_NOTES: Final = frozenset({ALLOW_IMPORT_ERRORS, RESTORE_FROM, UNDO})
+_NOTES: Final = frozenset({ALLOW_IMPORT_ERRORS, FAILING_SINCE, RESTORE_FROM, UNDO})
 
 
 class Cycle:
@@ -81,7 +79,10 @@ class Cycle:
         return self._reached()
 
     def failed_attempt(self, reason: str, wait: timedelta, *, patient: bool = False) -> Outcome:
-        """Return the outcome of a try that may succeed later, or give up after too many of them.
+        """Return the outcome of a try that may succeed later, or give up after the deadline.
+
+        The deadline is for failing in a row at one step. Counted from the request, a change that
+        drained for hours would be undone by the first hiccup, and an undoing have no time at all.
 
         Args:
             reason: Why it did not succeed now.
@@ -92,16 +93,25 @@ class Cycle:
         """
         _log.info("attempt_failed", reason=reason, attempts=self.record.attempts + 1)
         if patient:
-            return Outcome(next_in=wait, last_error=reason)
-        # What runs healthy is not undone because something else cannot be done now.
-        verified = Step.VERIFY in self.record.checkpoints
-        tried = self.record.attempts + 1
-        if tried >= _MOST_ATTEMPTS and self._unfinished() and not self.record.deleting and not verified:
-            return self.given_up(GiveUp(f"Tried {tried} times without success: {reason}"))
+            return Outcome(next_in=wait, attempts=0, last_error=reason)
+        attempts = self.record.attempts + 1
+        if not self._unfinished():
+            return Outcome(next_in=wait, attempts=attempts, last_error=reason)
+        since = self._failing_since()
+        if self._may_give_up() and datetime.now(UTC) - since > _DEADLINE:
+            return self.given_up(
+                GiveUp(f"Not finished within {_DEADLINE.total_seconds() / 60:.0f} minutes: {reason}")
+            )
         news = None
-        if self._unfinished() and reason != self.record.last_error:
-            news = ("waiting", f"Trying again: {reason}.", {"attempts": self.record.attempts + 1})
-        return Outcome(next_in=wait, attempts=self.record.attempts + 1, last_error=reason, event=news)
+        if reason != self.record.last_error:
+            news = ("waiting", f"Trying again: {reason}.", {"attempts": attempts})
+        return Outcome(
+            next_in=wait,
+            checkpoints={**self.record.checkpoints, FAILING_SINCE: since.isoformat()},
+            attempts=attempts,
+            last_error=reason,
+            event=news,
+        )
 
     def given_up(self, error: GiveUp) -> Outcome:
         """Return the outcome of a change that can never be reached."""
@@ -213,6 +223,16 @@ class Cycle:
             record.observed_generation,
             record.failed_generation,
         )
+
+    def _may_give_up(self) -> bool:
+        """Return whether there is a way back. Where copies are being dropped, one may be gone already."""
+        record = self.record
+        return not record.deleting and next_step(record, record.checkpoints) is not Step.DROP_COPIES
+
+    def _failing_since(self) -> datetime:
+        """Return when the current step first failed in a row: now, if it did not before."""
+        noted = self.record.checkpoints.get(FAILING_SINCE) if self.record.attempts else None
+        return datetime.fromisoformat(noted) if noted else datetime.now(UTC)
 
     def _age(self) -> timedelta:
         since = self.record.last_update.created_at

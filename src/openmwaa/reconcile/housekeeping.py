@@ -57,7 +57,7 @@ class Housekeeping:
         while True:
             try:
                 await self.look(datetime.now(UTC))
-            except (Retry, GiveUp) as error:
+            except Retry as error:
                 _log.info("housekeeping_put_off", reason=error.reason)
             except Exception:  # noqa: BLE001 - the next round tries again
                 _log.exception("housekeeping_failed")
@@ -67,7 +67,10 @@ class Housekeeping:
         """Do what is due now."""
         records = await self._all()
         for record in records:
-            await self._maintain(record, now)
+            try:
+                await self._maintain(record, now)
+            except GiveUp as error:  # e.g. a version that this release has no more; the others go on
+                _log.info("maintenance_put_off", environment=record.name, reason=error.reason)
         if now - self._collected_at >= _COLLECT_EVERY:
             self._collected_at = now
             used = {layer for record in records for layer in _layers_of(record)}

@@ -18,7 +18,7 @@ from openmwaa.airflow.version_changes import downgrade_commands
 from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.environments.record import RESTORE_FROM, UNDO, EnvironmentRecord
 from openmwaa.environments.spec import EnvironmentSpec
-from openmwaa.kit.errors import GiveUp, Retry
+from openmwaa.kit.errors import GiveUp, Retry, in_words
 from openmwaa.reconcile.parts import Parts, StepResult
 
 _MIGRATE_TIMEOUT_S: Final = 1800.0
@@ -51,11 +51,19 @@ async def copy_database(parts: Parts, record: EnvironmentRecord) -> StepResult:
 
 
 async def restore_database(parts: Parts, record: EnvironmentRecord) -> StepResult:
-    """Put back the copy that the failed change left."""
+    """Put back the copy that the failed change left.
+
+    Raises:
+        Retry: Something else failed than the change did, e.g. the database server just restarts.
+            Nothing lies behind an undoing, so it is not given up for that.
+    """
     label = str(record.checkpoints[UNDO])
     await parts.store.airflow_databases.restore(record.id, label)
-    for argv in requeue_commands():
-        await _run(parts, _for_migration(parts, record, record.spec), argv)
+    try:
+        for argv in requeue_commands():
+            await _run(parts, _for_migration(parts, record, record.spec), argv)
+    except GiveUp as error:
+        raise Retry(in_words(error), after_s=2.0) from error
     return StepResult(message="The metadata database was put back as it was before the change")
 
 

@@ -125,6 +125,7 @@ def _bring_up(change: _Change) -> tuple[tuple[Step, bool], ...]:
         (Step.INSTALL_RUNTIME, True),
         (Step.BUILD_LAYER, change.layer),
         (Step.CREATE_DATABASE, change.new),
+        # An undone change may have given it another bucket.
         (Step.CREATE_ACCOUNT, change.new or change.bucket or change.tried),
         (Step.PREPARE, True),
         (Step.CHECK_STARTUP_SCRIPT, change.script and untried and (change.new or change.code)),
@@ -138,5 +139,6 @@ def _bring_up(change: _Change) -> tuple[tuple[Step, bool], ...]:
         (Step.START, True),
         (Step.VERIFY, True),
         (Step.DRAIN, not change.new),
-        (Step.DROP_COPIES, change.moves_data or change.undo),
+        # A copy whose maker died before it wrote its checkpoint is dropped by the undoing.
+        (Step.DROP_COPIES, change.moves_data or change.undo or change.tried),
     )

@@ -13,9 +13,10 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from psycopg import AsyncConnection, sql
+from psycopg.errors import DiskFull
 from psycopg.rows import DictRow
 
-from openmwaa.kit.errors import GiveUp
+from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.kit.secret import Secret
 from openmwaa.store.database import Database
 
@@ -88,12 +89,22 @@ class AirflowDatabases:
 
         Raises:
             ValueError: The label has another form.
+
+            GiveUp: There is no room for a copy.
         """
         async with self._database.connection() as connection:
             try:
                 if not await self._is_there(connection, _copy_name(environment_id, label)):
                     for statement in copying(environment_id, label):
                         await connection.execute(statement)
+            except DiskFull as error:
+                raise GiveUp(
+                    "There is no room for a copy of the metadata database",
+                    code="DISK_FULL",
+                    component="metadata database",
+                    evidence=str(error).splitlines()[0],
+                    fix="Free some space on the disk of the database server.",
+                ) from error
             finally:
                 # Also when the copy failed, or a killed predecessor left the door shut.
                 await connection.execute(_connectable(_name(environment_id), True))
@@ -108,6 +119,8 @@ class AirflowDatabases:
             ValueError: The label has another form.
 
             GiveUp: There is no such copy.
+
+            Retry: The disk is full. The database is gone then, to make room; the copy is there.
         """
         async with self._database.connection() as connection:
             if not await self._is_there(connection, _copy_name(environment_id, label)):
@@ -116,8 +129,13 @@ class AirflowDatabases:
                     code="COPY_MISSING",
                     component="metadata database",
                 )
-            for statement in restoring(environment_id, label):
-                await connection.execute(statement)
+            try:
+                for statement in restoring(environment_id, label):
+                    await connection.execute(statement)
+            except DiskFull as error:
+                # What is replaced is worth nothing any more, and takes as much room as is needed.
+                await connection.execute(_drop(_name(environment_id)))
+                raise Retry("there is no room to put the metadata database back", after_s=2.0) from error
 
     async def drop_copy(self, environment_id: str, label: str) -> None:
         """Remove a copy. Does nothing if it is gone."""
