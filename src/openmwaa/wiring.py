@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -105,12 +106,14 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             change_refused=allowed_change,
         )
         user = service_user(settings)
+        inputs = settings.layout.run / "inputs"
+        shutil.rmtree(inputs, ignore_errors=True)  # of a control plane that was killed while it built
         layer_store = LayerStore(settings, first_uid=user.uid if user.switch else None)
         layers = EnvironmentLayers(
             layer_store,
             runtimes,
             source,
-            scratch=settings.layout.run / "inputs",
+            scratch=inputs,
             dags_of=lambda record: _dags(settings, record),
         )
 

@@ -145,7 +145,7 @@ def test_restart_is_an_update_without_a_field(operator: OperatorServer) -> None:
     operator.create(a_spec("rolled"))
     assert operator.cli("env", "restart", "rolled", "--no-wait").exit_code == 0
     record = operator.run(operator.store.environments.get("rolled"))
-    assert (record.generation, record.roll, record.status) == (2, 2, Status.UPDATING)
+    assert (record.generation, record.spec.roll, record.status) == (2, 2, Status.UPDATING)
     assert record.last_update.source == "openmwaa env restart"
     again = operator.cli("env", "restart", "rolled", "--no-wait")
     assert again.exit_code == 1

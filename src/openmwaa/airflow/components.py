@@ -276,7 +276,7 @@ class _Builder:
             self._size.worker,
             probe=FileProbe("run/worker-{index}.ready", _WORKER_SILENT_S),
             first_index=self._spec.worker_series * _SERIES,
-            drain_s=_DRAIN_S,
+            drain_s=_STOP_GRACE_S if self._spec.hurry else _DRAIN_S,
         )
 
     def _component(

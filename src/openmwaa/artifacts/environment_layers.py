@@ -128,12 +128,16 @@ class EnvironmentLayers:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         bucket = bucket_of(spec.source_bucket_arn)
-        for file in SOURCE_FILES:
-            pinned = getattr(spec, file.field)
-            if file.field in contents:
-                (folder / file.field).write_bytes(contents[file.field])
-            elif pinned is not None:
-                await self._fetch_one(bucket, pinned, folder / file.field)
+        try:
+            for file in SOURCE_FILES:
+                pinned = getattr(spec, file.field)
+                if file.field in contents:
+                    (folder / file.field).write_bytes(contents[file.field])
+                elif pinned is not None:
+                    await self._fetch_one(bucket, pinned, folder / file.field)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
 
     async def _fetch_one(self, bucket: str, file: S3File, target: Path) -> None:

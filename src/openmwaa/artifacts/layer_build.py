@@ -32,8 +32,9 @@ from openmwaa.artifacts.layer_resolution import (
 from openmwaa.artifacts.layer_trial import try_out
 from openmwaa.artifacts.plugins_zip import unpack_plugins
 from openmwaa.artifacts.programs import Ended
-from openmwaa.artifacts.requirements_text import Folders, RequirementsFile, parse_requirements
+from openmwaa.artifacts.requirements_text import DAGS, Folders, RequirementsFile, parse_requirements
 from openmwaa.artifacts.runtimes import Runtime
+from openmwaa.artifacts.text_encoding import decode
 from openmwaa.artifacts.trees import close_to_writers, give, open_to_everyone
 from openmwaa.kit.errors import GiveUp
 
@@ -56,6 +57,23 @@ class LayerFiles:
 
 
 Report = Callable[[LayerStage, str], None]
+
+
+async def visible_dags(build: Build, requirements: bytes, dags: Path | None) -> Path | None:
+    """Return the DAG folder where a build sees it: a copy, made only if the requirements name it."""
+    if dags is None or DAGS not in decode(requirements):
+        return dags
+    copy = build.work / "dags"
+    await in_thread(_copy_readable, dags, copy)
+    return copy
+
+
+def _copy_readable(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for folder, _, files in os.walk(target):
+        Path(folder).chmod(0o755)
+        for name in files:
+            Path(folder, name).chmod(0o644)
 
 
 async def fill_layer(
@@ -90,8 +108,9 @@ async def fill_layer(
     file = RequirementsFile()
     resolution = Resolution(unchanged=installed_packages(runtime.path))
     if files.requirements is not None:
+        seen = await visible_dags(build, files.requirements, dags)
         file = parse_requirements(
-            files.requirements, Folders(layer / "plugins" if files.plugins else None, dags)
+            files.requirements, Folders(layer / "plugins" if files.plugins else None, seen)
         )
         report(LayerStage.RESOLVING, "")
         resolution = await resolve(build, runtime, file, UvLines(report, LayerStage.RESOLVING))

@@ -28,7 +28,7 @@ import structlog
 from openmwaa.artifacts.build_lock import build_lock, lock_if_free
 from openmwaa.artifacts.build_sandbox import Build, Isolation
 from openmwaa.artifacts.layer import Layer, LayerInputs, LayerProgress, LayerStage, Progress
-from openmwaa.artifacts.layer_build import LayerFiles, UvLines, fill_layer, in_thread
+from openmwaa.artifacts.layer_build import LayerFiles, UvLines, fill_layer, in_thread, visible_dags
 from openmwaa.artifacts.layer_resolution import Resolution, resolve
 from openmwaa.artifacts.plugins_zip import unpack_plugins
 from openmwaa.artifacts.requirements_text import PLUGINS, Folders, parse_requirements
@@ -146,7 +146,8 @@ class LayerStore:
                         folder.mkdir(mode=0o755)
                         if PLUGINS in decode(requirements):
                             await in_thread(unpack_plugins, plugins, folder)
-                    file = parse_requirements(requirements, Folders(folder, dags))
+                    seen = await visible_dags(build, requirements, dags)
+                    file = parse_requirements(requirements, Folders(folder, seen))
                     report(LayerStage.RESOLVING)
                     return await resolve(build, runtime, file, UvLines(report, LayerStage.RESOLVING))
             finally:
@@ -307,7 +308,7 @@ class LayerStore:
         return self._builds / f".{name}.used"
 
     def _make_folders(self) -> None:
-        for path, mode in ((self._folder, 0o755), (self._builds, 0o711)):
+        for path, mode in ((self._folder, 0o711), (self._builds, 0o711)):
             path.mkdir(mode=mode, parents=True, exist_ok=True)
             path.chmod(mode)
 

@@ -3,7 +3,8 @@
 A newer patch comes with `openmwaa runtimes update` and is kept below `locks/` in the home:
 
     <runtime id>.txt    each lock that was ever brought, so that a runtime can be made again
-    <version>.current   id of the runtime that new environments and maintenance windows get
+    <version>.current   id of the runtime that new environments and maintenance windows get, and
+                        of the release's own in whose place it is
 
 Nothing that runs changes by it; see `environments.maintenance`.
 """
@@ -54,10 +55,11 @@ class LockFiles:
         """
         shipped = self.shipped(version)
         try:
-            chosen = self._pointer(version).read_text().strip()
-        except FileNotFoundError:
+            chosen, instead_of = self._pointer(version).read_text().split()
+        except (FileNotFoundError, ValueError):
             return shipped
-        return chosen if self._kept(chosen).exists() else shipped
+        # A later release brings a lock of its own, which is newer again.
+        return chosen if instead_of == shipped and self._kept(chosen).exists() else shipped
 
     def shipped(self, version: str) -> str:
         """Return the id of the runtime that this release's own lock makes; errors as `current`."""
@@ -85,9 +87,9 @@ class LockFiles:
         return runtime_id
 
     def choose(self, version: str, runtime_id: str) -> None:
-        """Install a version from a kept lock from now on; the shipped one's id goes back to that."""
+        """Install a version from a kept lock from now on, until a release brings another one itself."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(self._pointer(version), runtime_id)
+        write_atomically(self._pointer(version), f"{runtime_id} {self.shipped(version)}")
 
     def _kept(self, runtime_id: str) -> Path:
         return self._folder / f"{runtime_id}.txt"

@@ -187,6 +187,8 @@ class RuntimeStore:
         async with build_lock(lock, lambda: report(Stage.WAITING)) as lock_fd:
             if not self.has(runtime_id):
                 self._require_space()
+                # Kept beyond this release: an environment may have to go back to this runtime.
+                self.locks.keep(runtime.version, source.read_text())
                 await self._build(runtime, source, report, lock_fd)
         report(Stage.DONE)
         return runtime

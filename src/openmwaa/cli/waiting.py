@@ -28,8 +28,8 @@ _POLL_S: Final = 0.3
 _PATIENCE_S: Final = 60.0
 """How long the service may be away (restarted, say) before waiting ends."""
 
-_DEADLINE_S: Final = 45 * 60.0
-"""The service itself gives up after 30 minutes and says so."""
+_DEADLINE_S: Final = 13 * 3600.0
+"""Workers may take twelve hours to finish their tasks; what fails, the service itself gives up and says so."""
 
 
 class Progress:
@@ -129,7 +129,7 @@ class Waiter:
                         raise
                     self._progress.now("waiting for the service")
                 time.sleep(_POLL_S)
-        raise CommandFailed(f"{self._name} did not settle within {_DEADLINE_S / 60:.0f} minutes.")
+        raise CommandFailed(f"{self._name} did not settle within {_DEADLINE_S / 3600:.0f} hours.")
 
     def _get(self) -> EnvironmentTypeDef | None:
         try:

@@ -11,6 +11,7 @@ from openmwaa.environments.errors import InvalidRequestError
 _ENVIRONMENT = re.compile(
     r"^arn:(?P<partition>aws[a-z-]*):airflow:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):environment/(?P<name>[a-zA-Z][0-9a-zA-Z_-]*)$"
 )
+_NAME = re.compile(r"[a-zA-Z][0-9a-zA-Z_-]{0,79}")
 _BUCKET = re.compile(r"^arn:aws[a-z-]*:s3:::(?P<bucket>[a-z0-9.-]+)$")
 
 
@@ -36,6 +37,18 @@ class EnvironmentArn:
 
     def __str__(self) -> str:
         return f"arn:aws:airflow:{self.region}:{self.account}:environment/{self.name}"
+
+
+def check_name(name: str) -> None:
+    """Refuse what no environment may be called (mwaa.md 1.4).
+
+    Raises:
+        InvalidRequestError: Says which names are accepted.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"{name!r} cannot be the name of an environment: 1 to 80 letters, digits, '-' and '_', a letter first."
+        )
 
 
 def role_arn(region: str, account: str, environment: str, airflow_role: str) -> str:

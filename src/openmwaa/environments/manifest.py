@@ -162,10 +162,10 @@ class Manifest:
     def component_hash(self, component: Component) -> str:
         """Return what a replica of this component must be replaced for when it changes.
 
-        Count and numbers of replicas are left out: scaling replaces nothing. Sealed texts differ at every
-        sealing, so callers must carry over the sealed text of an unchanged secret.
+        Count and numbers of replicas, and how they leave, are left out: scaling replaces nothing.
+        Sealed texts differ at every sealing, so callers must carry over the sealed text of an unchanged secret.
         """
-        entry = dataclasses.asdict(dataclasses.replace(component, replicas=0, first_index=0))
+        entry = dataclasses.asdict(dataclasses.replace(component, replicas=0, first_index=0, drain_s=None))
         entry |= {
             "runtime": self.runtime,
             "layer": self.layer,

@@ -18,6 +18,12 @@ STOPPED: Final = "stop-components"
 COPIED: Final = "copy-database"
 """Checkpoints between which a version change shows CREATING_SNAPSHOT."""
 
+STARTED: Final = "start"
+"""Checkpoint after which components of the wanted spec may run."""
+
+RESTORED: Final = "restore-database"
+"""Checkpoint after which the copy of the note `UNDO` is back."""
+
 RESTORE_FROM: Final = "restore-from"
 """Note of a generation: id of the snapshot whose content its metadata database gets."""
 
@@ -68,9 +74,6 @@ class EnvironmentRecord:
 
         secrets: Sealed texts by name; open with the context `environment/<id>/<name>`.
 
-        roll: Generation at which every component was last wanted to be replaced, also where
-            its settings did not change (an update without a changed field).
-
         attempts: Failed tries of the current step; `next_attempt_at` is when to try again.
     """
 
@@ -91,7 +94,6 @@ class EnvironmentRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     checkpoints: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
-    roll: int = 1
     attempts: int = 0
     next_attempt_at: datetime | None = None
     last_error: str | None = None
@@ -99,6 +101,12 @@ class EnvironmentRecord:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def database_is_replaced(self) -> bool:
+        """Whether what is written to the metadata database now may be lost: it is moved as a whole."""
+        unfinished = self.generation not in (self.observed_generation, self.failed_generation)
+        return unfinished and STOPPED in self.checkpoints and STARTED not in self.checkpoints
 
     @property
     def facts(self) -> Facts:
@@ -110,7 +118,7 @@ class EnvironmentRecord:
             last_change_failed=self.last_change_failed,
             deleting=self.deleting,
             deleted=self.deleted_at is not None,
-            snapshotting=STOPPED in self.checkpoints and COPIED not in self.checkpoints,
+            snapshotting=STOPPED in self.checkpoints and not {COPIED, UNDO} & self.checkpoints.keys(),
             maintenance=self.last_update.source == MAINTENANCE,
         )
 

@@ -169,7 +169,7 @@ def apply_update(
         changes |= _to_class(spec, _class(request["EnvironmentClass"]), request)
     changed = dataclasses.replace(spec, **changes)
     _check_counts(changed, limits)
-    if changed == spec or version != spec.airflow_version:
+    if changed == spec or version != spec.airflow_version or not spec.runtime_id:
         changed = dataclasses.replace(changed, runtime_id=limits.runtime_of(version))
     return changed
 

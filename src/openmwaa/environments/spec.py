@@ -20,7 +20,7 @@ LOG_TYPES: Mapping[str, str] = MappingProxyType(
 """Member of LoggingConfiguration -> suffix of its log group (mwaa.md 9.1)."""
 
 
-INTERNAL_FIELDS = frozenset({"worker_series"})
+INTERNAL_FIELDS = frozenset({"worker_series", "roll", "hurry"})
 """Fields of the spec that no user chose: not shown as a change of their own."""
 
 
@@ -64,6 +64,11 @@ class EnvironmentSpec:
 
         worker_series: Counts the replacements in which workers finish their tasks beside their
             successors: each gives the successors names of their own.
+
+        roll: Generation at which every component was last wanted to be replaced although nothing
+            that is named changed.
+
+        hurry: Workers that are leaving get no more than the 90 seconds of a forced replacement.
     """
 
     name: str
@@ -90,6 +95,8 @@ class EnvironmentSpec:
     startup_script: S3File | None = None
     runtime_id: str = ""
     worker_series: int = 0
+    roll: int = 1
+    hurry: bool = False
 
     def with_runtime(self, runtime_id: str) -> Self:
         """Return the same environment on another patch of its version."""

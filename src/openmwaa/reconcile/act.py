@@ -9,6 +9,7 @@ from openmwaa.backends.base import CommandResult, Observed
 from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.spec import EnvironmentSpec
+from openmwaa.kit.errors import Retry
 from openmwaa.reconcile import bring_up, checks, move_data, take_down
 from openmwaa.reconcile.parts import Parts, StepResult
 from openmwaa.reconcile.plan import Step
@@ -64,7 +65,14 @@ class Actor:
     async def run_airflow(
         self, record: EnvironmentRecord, argv: Sequence[str], *, timeout_s: float
     ) -> CommandResult:
-        """Run one `airflow` command in an environment as it runs now; `argv` is without the word `airflow`."""
+        """Run one `airflow` command in an environment as it runs now; `argv` is without the word `airflow`.
+
+        Raises:
+            Retry: Nothing that is written now would last.
+        """
+        if record.database_is_replaced:
+            # What a command wrote now would be lost, although it said that it was done.
+            raise Retry("the metadata database is being replaced", after_s=5.0)
         manifest = self._parts.running_manifest(record)
         return await self._parts.backend.run(manifest, ("airflow", *argv), timeout_s=timeout_s)
 

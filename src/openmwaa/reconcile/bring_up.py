@@ -66,10 +66,14 @@ async def create_database(parts: Parts, record: EnvironmentRecord) -> StepResult
 
 
 async def create_account(parts: Parts, record: EnvironmentRecord) -> StepResult:
-    """Give the environment an account for its source bucket and nothing else."""
+    """Give the environment an account for its source bucket and nothing else.
+
+    While it goes from one bucket to another, both: tasks that run still use the former.
+    """
     bucket = bucket_of(record.spec.source_bucket_arn)
     if S3_SECRET in record.secrets:
-        await parts.accounts.grant(record.id, bucket)
+        good = record.good_spec or record.spec
+        await parts.accounts.grant(record.id, *{bucket: None, bucket_of(good.source_bucket_arn): None})
         return StepResult()
     account = await parts.accounts.ensure_user(record.id, bucket)
     if account is None:
@@ -132,6 +136,8 @@ async def drain(parts: Parts, record: EnvironmentRecord) -> StepResult:
     """
     seen = await parts.backend.observe(record.id)
     if seen.converged:
+        if S3_SECRET in record.secrets:
+            await parts.accounts.grant(record.id, bucket_of(record.spec.source_bucket_arn))
         return StepResult()
     manifest = parts.manifest(record)
     wanted = {

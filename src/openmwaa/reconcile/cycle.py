@@ -32,6 +32,7 @@ _NOW: Final = timedelta(0)
 _WATCH_EVERY: Final = timedelta(seconds=10)
 _DEADLINE: Final = timedelta(minutes=30)
 _MESSAGE_LIMIT: Final = 1024
+_MWAAS_CODE: Final = "INCORRECT_CONFIGURATION"
 _NOTES: Final = frozenset({ALLOW_IMPORT_ERRORS, FAILING_SINCE, RESTORE_FROM, UNDO})
 
 
@@ -45,6 +46,7 @@ class Cycle:
         self._store = store
         self._actor = actor
         self._lease = lease
+        self._starting = False
         self.record = record
 
     async def run(self) -> Outcome:
@@ -62,6 +64,7 @@ class Cycle:
         while (step := next_step(self.record, self.record.checkpoints)) is not None:
             started = time.monotonic()
             _log.info("step_started", step=step)
+            self._starting = step is Step.START
             result = await self._actor.act(step, self.record)
             seconds = round(time.monotonic() - started, 2)
             await self._store.leases.checkpoint(
@@ -124,9 +127,7 @@ class Cycle:
             "evidence": error.evidence,
             "fix": error.fix,
         }
-        update = self._last_update(
-            "FAILED", UpdateError("INCORRECT_CONFIGURATION", in_words(error, limit=_MESSAGE_LIMIT))
-        )
+        update = self._last_update("FAILED", UpdateError(_MWAAS_CODE, self._told(error)))
         if record.deleting:
             return Outcome(
                 next_in=timedelta(seconds=30),
@@ -157,13 +158,24 @@ class Cycle:
             event=("rolling-back", f"The change failed and is undone: {message}", data),
         )
 
+    def _told(self, error: GiveUp) -> str:
+        """Return the message of `LastUpdate.Error`; a failed rollback does not hide what it is for."""
+        first = self.record.last_update.error
+        if not self.record.rolling_back or first is None:
+            return in_words(error, limit=_MESSAGE_LIMIT)
+        after = f" The rollback failed too: {in_words(error, limit=_MESSAGE_LIMIT // 2)}"
+        return first.message[: _MESSAGE_LIMIT - len(after)] + after
+
     def _former_spec(self) -> EnvironmentSpec | None:
         """Return the spec to go back to.
 
-        Workers that were told to finish cannot be called back: the former spec gets new ones.
+        Workers that were told to finish cannot be called back: the former spec gets new ones. Before
+        that, nothing that runs was touched, and going back must not touch it either.
         """
         good, failed = self.record.good_spec, self.record.spec
         if good is None or good.worker_series == failed.worker_series:
+            return good
+        if Step.START not in self.record.checkpoints and not self._starting:
             return good
         return dataclasses.replace(good, worker_series=failed.worker_series + 1)
 
@@ -193,6 +205,7 @@ class Cycle:
                 checkpoints=self._without_notes(),
                 attempts=0,
                 last_change_failed=True,
+                last_error="",
                 event=("rolled-back", "The former configuration runs again.", {}),
             )
         verb = "Created" if record.observed_generation == 0 else "Updated"
@@ -202,6 +215,7 @@ class Cycle:
             checkpoints=self._without_notes(),
             attempts=0,
             last_change_failed=False,
+            last_error="",
             last_update=self._last_update("SUCCESS", None),
             event=(
                 "available",

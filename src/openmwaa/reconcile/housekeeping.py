@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from openmwaa.environments.changes import GRACEFUL, with_strategy
-from openmwaa.environments.errors import DomainError
+from openmwaa.environments.errors import DomainError, InvalidRequestError
 from openmwaa.environments.layer import layer_of
 from openmwaa.environments.maintenance import is_due
 from openmwaa.environments.record import MAINTENANCE, EnvironmentRecord
@@ -82,6 +82,8 @@ class Housekeeping:
             return
 
         def move(current: EnvironmentRecord) -> EnvironmentSpec:
+            if not is_due(current, newest, now):
+                raise InvalidRequestError("somebody else was first")
             after = current.spec.with_runtime(newest)
             build = self._parts.manifest
             return with_strategy(current.spec, after, GRACEFUL, lambda spec: build(current, spec))

@@ -47,7 +47,7 @@ class Accounts(Protocol):
 
     async def ensure_user(self, environment_id: str, bucket: str) -> tuple[str, Secret] | None: ...
 
-    async def grant(self, environment_id: str, bucket: str) -> None: ...
+    async def grant(self, environment_id: str, *buckets: str) -> None: ...
 
     async def remove_user(self, environment_id: str) -> None: ...
 
@@ -149,7 +149,7 @@ class Parts:
             surroundings=self.surroundings(record),
         )
         # An update without a changed field replaces every component all the same (mwaa.md 1.6).
-        return dataclasses.replace(manifest, variables={**manifest.variables, _ROLL: str(record.roll)})
+        return dataclasses.replace(manifest, variables={**manifest.variables, _ROLL: str(spec.roll)})
 
     def running_manifest(self, record: EnvironmentRecord) -> Manifest:
         """Return the manifest of what was last seen healthy."""

@@ -12,7 +12,15 @@ from enum import StrEnum
 from typing import Final
 
 from openmwaa.environments.changes import may_break_dags
-from openmwaa.environments.record import COPIED, RESTORE_FROM, STOPPED, UNDO, EnvironmentRecord
+from openmwaa.environments.record import (
+    COPIED,
+    RESTORE_FROM,
+    RESTORED,
+    STARTED,
+    STOPPED,
+    UNDO,
+    EnvironmentRecord,
+)
 from openmwaa.environments.source_files import SOURCE_FILES
 
 
@@ -28,10 +36,10 @@ class Step(StrEnum):
     LOOK_AT_DAGS = "look-at-dags"
     CHECK_DAGS = "check-dags"
     STOP_COMPONENTS = STOPPED
-    RESTORE_DATABASE = "restore-database"
+    RESTORE_DATABASE = RESTORED
     COPY_DATABASE = COPIED
     MIGRATE_DATABASE = "migrate-database"
-    START = "start"
+    START = STARTED
     VERIFY = "verify"
     DRAIN = "drain"
     DROP_COPIES = "drop-copies"

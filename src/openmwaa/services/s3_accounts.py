@@ -51,14 +51,14 @@ class S3Accounts:
             return None
         return await _in_thread(self._ensure_user, _user_name(environment_id), bucket)
 
-    async def grant(self, environment_id: str, bucket: str) -> None:
-        """Give an existing account rights on `bucket` instead of its earlier bucket; its key stays.
+    async def grant(self, environment_id: str, *buckets: str) -> None:
+        """Give an existing account rights on these buckets instead of its earlier ones; its key stays.
 
         Raises:
             Retry: The object store cannot answer now.
         """
         if self._endpoints.s3_embedded:
-            await _in_thread(self._put_policy, _user_name(environment_id), bucket)
+            await _in_thread(self._put_policy, _user_name(environment_id), *buckets)
 
     async def remove_user(self, environment_id: str) -> None:
         """Remove the account and all its keys, also those it made for itself. Does nothing if it is gone.
@@ -95,8 +95,8 @@ class S3Accounts:
             self._iam.delete_access_key(UserName=name, AccessKeyId=key_id)
         return key["AccessKeyId"], Secret(key["SecretAccessKey"])
 
-    def _put_policy(self, name: str, bucket: str) -> None:
-        document = json.dumps(build_policy(bucket))
+    def _put_policy(self, name: str, *buckets: str) -> None:
+        document = json.dumps(build_policy(*buckets))
         self._iam.put_user_policy(UserName=name, PolicyName=_POLICY_NAME, PolicyDocument=document)
 
     def _remove_user(self, name: str) -> None:
@@ -117,9 +117,9 @@ class S3Accounts:
         return [key["AccessKeyId"] for key in self._iam.list_access_keys(UserName=name)["AccessKeyMetadata"]]
 
 
-def build_policy(bucket: str) -> dict[str, Any]:
-    """Return the policy document: everything on exactly one bucket."""
-    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+def build_policy(*buckets: str) -> dict[str, Any]:
+    """Return the policy document: everything on exactly these buckets."""
+    resources = [f"arn:aws:s3:::{bucket}{part}" for bucket in buckets for part in ("", "/*")]
     statement = {"Effect": "Allow", "Action": ["s3:*"], "Resource": resources}
     return {"Version": "2012-10-17", "Statement": [statement]}
 

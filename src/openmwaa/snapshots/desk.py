@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Protocol
 
-from openmwaa.environments.arns import bucket_of
+from openmwaa.airflow.option_check import check_options
+from openmwaa.airflow.version_changes import allowed_change
+from openmwaa.environments.arns import bucket_of, check_name
 from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.snapshots import SnapshotReason, SnapshotRecord, SnapshotSchedule, check_schedule
@@ -169,9 +171,11 @@ class SnapshotDesk:
         spec = dataclasses.replace(
             await self._reader.with_readable_inputs(snapshot_id, bucket), name=record.name
         )
+        restored = await self._restorer.restore_in_place(name, spec, contents)
         if dags:
+            # Only once it is accepted: a refusal must not leave other DAGs behind.
             await self._reader.upload_dags(snapshot_id, bucket, spec.dag_s3_path, exact=True)
-        return await self._restorer.restore_in_place(name, spec, contents)
+        return restored
 
     async def restore_as_new(
         self,
@@ -207,7 +211,13 @@ class SnapshotDesk:
         if any(one.name == name for one in taken):
             raise InvalidRequestError(f"Environment with name {name} already exists.")
         version = version or contents.spec.airflow_version
+        check_name(name)
         self._check_version(version, contents.spec.airflow_version)
+        check_options(
+            contents.spec.airflow_configuration_options,
+            version,
+            more_packages=contents.spec.requirements is not None,
+        )
         target = bucket or bucket_of(contents.spec.source_bucket_arn)
         spec = dataclasses.replace(
             await self._reader.with_readable_inputs(snapshot_id, target), name=name, airflow_version=version
@@ -221,6 +231,8 @@ class SnapshotDesk:
             raise InvalidRequestError(
                 f"Airflow {wanted} is not supported; supported: {', '.join(self._versions)}."
             )
+        if refusal := allowed_change(had, wanted):
+            raise InvalidRequestError(refusal)
         if _number(wanted) < _number(had):
             raise InvalidRequestError(
                 f"The snapshot is of Airflow {had}: it cannot be restored with the older {wanted}."

@@ -35,7 +35,7 @@ class AirflowDatabases:
     async def ensure(self, environment_id: str, password: Secret) -> None:
         """Make role and database if missing and set the password. Safe to repeat after a crash at any line."""
         name = sql.Identifier(_name(environment_id))
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(_name(environment_id)) as connection:
             cursor = await connection.execute(
                 "SELECT 1 FROM pg_roles WHERE rolname = %s", (_name(environment_id),)
             )
@@ -58,7 +58,7 @@ class AirflowDatabases:
 
     async def drop(self, environment_id: str) -> None:
         """Remove database, copies and role, ending their sessions. Does nothing if they are gone."""
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(_name(environment_id)) as connection:
             # First the copies: the role owns what is in them.
             for database in [*await self._beside(connection, environment_id), _name(environment_id)]:
                 await connection.execute(_drop(database))
@@ -92,7 +92,7 @@ class AirflowDatabases:
 
             GiveUp: There is no room for a copy.
         """
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(_name(environment_id)) as connection:
             try:
                 if not await self._is_there(connection, _copy_name(environment_id, label)):
                     for statement in copying(environment_id, label):
@@ -122,7 +122,7 @@ class AirflowDatabases:
 
             Retry: The disk is full. The database is gone then, to make room; the copy is there.
         """
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(_name(environment_id)) as connection:
             if not await self._is_there(connection, _copy_name(environment_id, label)):
                 raise GiveUp(
                     f"The metadata database cannot be restored: there is no copy {label}",
@@ -139,7 +139,7 @@ class AirflowDatabases:
 
     async def drop_copy(self, environment_id: str, label: str) -> None:
         """Remove a copy. Does nothing if it is gone."""
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(_name(environment_id)) as connection:
             await connection.execute(_drop(_copy_name(environment_id, label)))
 
     async def has_copy(self, environment_id: str, label: str) -> bool:

@@ -6,6 +6,7 @@ becomes `StoreUnavailableError`, a `Retry`: callers answer 503 or try again late
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -91,6 +92,22 @@ class Database:
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise StoreUnavailableError from error
+
+    @asynccontextmanager
+    async def exclusively(self, what: str) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """Give a connection in autocommit mode to one holder of a name at a time, over all processes.
+
+        A lease says who may work on an environment, but cannot stop a statement of a holder that
+        stood still meanwhile: it would come between those of its successor. The lock goes with the
+        connection, so a killed holder leaves none behind.
+        """
+        async with self.connection() as connection:
+            key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)
+            await connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+            try:
+                yield connection
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
     async def _migrate(self) -> None:
         """Apply the numbered SQL files that are missing, each in a transaction with its own record.

@@ -6,6 +6,7 @@ the new state together with its event, so that two callers can never both win.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from openmwaa.environments.arns import EnvironmentArn
 from openmwaa.environments.errors import EnvironmentNotFoundError, InvalidRequestError
-from openmwaa.environments.record import UNDO, EnvironmentRecord, LastUpdate
+from openmwaa.environments.record import RESTORED, UNDO, EnvironmentRecord, LastUpdate
 from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec
 from openmwaa.environments.status import ACCEPTS_DELETE, ACCEPTS_UPDATE, Status
 from openmwaa.settings.layout import FIRST_ORDINAL, LAST_ORDINAL
@@ -177,6 +178,9 @@ class EnvironmentRepository:
             _require(record, ACCEPTS_UPDATE, verb="updated")
             spec = edit(record)
             fields = changed_fields(record.spec, spec)
+            if not set(fields) - {"runtime_id"}:
+                # Nothing that was named changes: every component is replaced all the same (mwaa.md 1.6).
+                spec = dataclasses.replace(spec, roll=record.generation + 1)
             update = LastUpdate(
                 status="PENDING",
                 created_at=datetime.now(UTC),
@@ -185,13 +189,12 @@ class EnvironmentRepository:
             )
             cursor = await connection.execute(
                 "UPDATE environments SET spec = %s, generation = generation + 1, last_update = %s,"
-                " roll = CASE WHEN %s THEN roll ELSE generation + 1 END, rolling_back = false,"
+                " rolling_back = false,"
                 " last_change_failed = false, checkpoints = %s, attempts = 0, last_error = NULL,"
                 " next_attempt_at = now() WHERE id = %s RETURNING *",
                 (
                     Jsonb(spec.to_json()),
                     Jsonb(from_last_update(update)),
-                    bool(set(fields) - {"runtime_id"}),
                     Jsonb({**unfinished_notes(record), **(notes or {})}),
                     record.id,
                 ),
@@ -270,8 +273,12 @@ class EnvironmentRepository:
 
 
 def unfinished_notes(record: EnvironmentRecord) -> dict[str, Any]:
-    """Return the notes that a new generation takes over: a copy that was never put back."""
-    return {UNDO: record.checkpoints[UNDO]} if UNDO in record.checkpoints else {}
+    """Return the notes that a new generation takes over: a copy that was never put back.
+
+    One that was put back is older than what was written since: it must not be put back again.
+    """
+    pending = UNDO in record.checkpoints and RESTORED not in record.checkpoints
+    return {UNDO: record.checkpoints[UNDO]} if pending else {}
 
 
 def changed_fields(old: EnvironmentSpec, new: EnvironmentSpec) -> list[str]:

@@ -185,9 +185,9 @@ class LeaseRepository:
                 await connection.execute(
                     statement.encode(), {**written, "next_in": outcome.next_in, "id": lease.environment_id}
                 )
-            if outcome.event:
-                kind, message, data = outcome.event
-                await insert_event(connection, record.id, record.name, kind, message, data)
+                if outcome.event:
+                    kind, message, data = outcome.event
+                    await insert_event(connection, record.id, record.name, kind, message, data)
 
     async def hints(self) -> AsyncIterator[str]:
         """Yield the id of each environment that a caller just changed, until the connection breaks.

@@ -93,7 +93,7 @@ class MetadataDumps:
         owner = self.name(environment_id)
         draft = f"{owner}_load"
         name = sql.Identifier(draft)
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(self.name(environment_id)) as connection:
             cursor = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,))
             if not await cursor.fetchone():
                 raise GiveUp(
@@ -113,14 +113,14 @@ class MetadataDumps:
         """
         owner = self.name(environment_id)
         name, draft = sql.Identifier(owner), sql.Identifier(f"{owner}_load")
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(self.name(environment_id)) as connection:
             await connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
             await connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(draft, name))
 
     async def drop_draft(self, environment_id: str) -> None:
         """Remove what a load that failed left. Does nothing if there is nothing."""
         draft = sql.Identifier(f"{self.name(environment_id)}_load")
-        async with self._database.connection() as connection:
+        async with self._database.exclusively(self.name(environment_id)) as connection:
             await connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(draft))
 
     @asynccontextmanager

@@ -32,7 +32,6 @@ def to_record(row: Mapping[str, Any]) -> EnvironmentRecord:
         tags=row["tags"],
         checkpoints=row["checkpoints"],
         secrets=row["secrets"],
-        roll=row["roll"],
         attempts=row["attempts"],
         next_attempt_at=row["next_attempt_at"],
         last_error=row["last_error"],

@@ -5,8 +5,10 @@ ends as the sandbox's user, without a way back.
 """
 
 import ctypes
+import errno
 import json
 import os
+import stat
 import sys
 
 CLONE_NEWNS = 0x00020000
@@ -37,8 +39,18 @@ def hold(path: str) -> str:
 
 
 def bind(held: str, target: str) -> None:
-    """Show what is held at `target` too, which exists."""
-    mount(held, target, "", MS_BIND | MS_REC)
+    """Show what is held at `target` too, which exists.
+
+    Its last part is not followed if it is a link: in a folder of the environment's user, that could
+    lead anywhere.
+    """
+    place = os.open(target, os.O_PATH | os.O_NOFOLLOW)
+    if stat.S_ISLNK(os.fstat(place).st_mode):
+        if os.stat(target).st_uid or os.lstat(target).st_uid:
+            raise OSError(errno.ELOOP, f"{target} is a link that somebody else made")
+        os.close(place)
+        place = os.open(target, os.O_PATH)
+    mount(held, f"/proc/self/fd/{place}", "", MS_BIND | MS_REC)
 
 
 def make_place(target: str, *, folder: bool) -> None:

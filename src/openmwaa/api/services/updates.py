@@ -6,6 +6,7 @@ What can be known to fail is refused here, with MWAA's own error, and nothing ch
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits, apply_update, build_spec
 from openmwaa.environments.source_files import Pins, pins_wanted
 from openmwaa.environments.spec import EnvironmentSpec, S3File
+from openmwaa.environments.status import Status
 from openmwaa.kit.errors import Retry
 from openmwaa.store import Store
 
@@ -124,6 +126,9 @@ class Updates:
 
         def edit(current: EnvironmentRecord) -> EnvironmentSpec:
             after = apply_update(current, request, self._limits, pins)
+            # A forced update turns a graceful replacement that goes on into a forced one (mwaa.md 2.3).
+            hurry = strategy == FORCED and current.status is Status.MAINTENANCE
+            after = dataclasses.replace(after, hurry=hurry)
             return with_strategy(current.spec, after, strategy, lambda spec: self._manifest(current, spec))
 
         changed = await self._store.environments.change(

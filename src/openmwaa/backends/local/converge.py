@@ -52,7 +52,7 @@ class Convergence:
         self._id = environment_id
         self._folders = folders
         self._on_change = on_change
-        self._drains: dict[str, asyncio.Task[None]] = {}
+        self._drains: dict[str, tuple[float | None, asyncio.Task[None]]] = {}
 
     def seen(self) -> dict[str, ProcessSeen]:
         """Return every process of the environment by its name within it.
@@ -102,7 +102,7 @@ class Convergence:
 
     async def let_go(self) -> None:
         """Stop waiting for replicas that leave; they are found again by the next round."""
-        drains = list(self._drains.values())
+        drains = [task for _, task in self._drains.values()]
         for task in drains:
             task.cancel()
         await asyncio.gather(*drains, return_exceptions=True)
@@ -157,19 +157,24 @@ class Convergence:
         return False
 
     def _drain(self, name: str, *, grace_s: float | None) -> None:
-        """Let a replica end in its own time, without holding up the others."""
-        if name in self._drains:
-            return
+        """Let a replica end in its own time, without holding up the others; in less, if less is wanted now."""
+        known = self._drains.get(name)
+        if known is not None:
+            former_s, former = known
+            if grace_s is None or (former_s is not None and former_s <= grace_s):
+                return
+            former.cancel()
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._drains.pop(name, None)
+            if self._drains.get(name, (None, None))[1] is task:
+                del self._drains[name]
             if not task.cancelled():
                 if error := task.exception():
                     _log.error("not_drained", environment_id=self._id, name=name, reason=repr(error))
                 self._on_change()
 
         task = asyncio.create_task(self._host.supervisor.remove(f"{self._id}/{name}", grace_s=grace_s))
-        self._drains[name] = task
+        self._drains[name] = (grace_s, task)
         task.add_done_callback(ended)
 
 

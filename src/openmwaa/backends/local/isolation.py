@@ -137,6 +137,8 @@ class Isolation:
         temporary = Path("/tmp")  # noqa: S108 - covered by a folder of the environment's own
         covers = [Cover(str(temporary), str(folders.temporary))]
         covers += [Cover(str(folder)) for folder in _closed_folders(needed)]
+        # Others' layers hold what they alone may read: start-up scripts, addresses with passwords.
+        covers.append(Cover(str(self.settings.layout.home)))
         return Sandbox(
             uid,
             gid,
