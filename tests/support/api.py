@@ -95,7 +95,7 @@ def a_manifest(record: EnvironmentRecord, spec: EnvironmentSpec) -> Manifest:
         spec,
         environment_id=record.id,
         ordinal=record.ordinal,
-        runtime=spec.runtime_id,
+        runtime=spec.runtime_id or spec.airflow_version,
         layer=layer_of(spec),
         placement=PLACEMENT,
         secrets={},

@@ -10,7 +10,7 @@ import pytest
 from openmwaa.environments.changes import Action, Effect, plan_change
 from openmwaa.environments.effects import FIELD_EFFECTS, Scope, Tasks
 from openmwaa.environments.manifest import Kind
-from openmwaa.environments.spec import EnvironmentSpec, LogSetting, S3File
+from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec, LogSetting, S3File
 from tests.support.api import a_manifest
 from tests.support.specs import a_record, a_spec
 
@@ -112,6 +112,6 @@ def test_a_log_type_replaces_its_own_components(version: str) -> None:
 
 def test_every_field_of_an_update_is_in_the_table() -> None:
     """What cannot be changed is not."""
-    fixed = {"name", "subnet_ids", "kms_key", "endpoint_management", "worker_series"}
+    fixed = {"name", "subnet_ids", "kms_key", "endpoint_management", *INTERNAL_FIELDS}
     fields = {entry.name for entry in dataclasses.fields(EnvironmentSpec)} - fixed
     assert {row.field for row in FIELD_EFFECTS} == fields
