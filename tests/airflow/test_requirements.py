@@ -189,7 +189,7 @@ def test_the_same_files_again_build_nothing(service: Service, equipped: Equipped
     built = marker.stat().st_mtime_ns
     version = put(service, equipped.bucket, "requirements.txt", REQUIREMENTS)
     done = update(service, equipped.name, {"RequirementsS3ObjectVersion": version})
-    assert done.statuses == ("UPDATING", "AVAILABLE")
+    assert done.statuses[-1] == "AVAILABLE"
     assert done.seen == done.promised == {}
     assert done.environment["RequirementsS3ObjectVersion"] == version
     assert done.event("step-build-layer")["data"]["seconds"] < 1
@@ -323,7 +323,8 @@ def test_a_script_that_fails_is_undone_with_a_change_of_bucket(service: Service,
 
 def _failed_with(service: Service, name: str, done: Update, code: str, said: str) -> None:
     """The cause is in LastUpdate within MWAA's limit, and in full in the history."""
-    assert done.statuses == ("UPDATING", "ROLLING_BACK", "UPDATE_FAILED")
+    # ROLLING_BACK is over in a moment where nothing was replaced yet.
+    assert [one for one in done.statuses if one != "ROLLING_BACK"] == ["UPDATING", "UPDATE_FAILED"]
     assert done.seen == {}
     error = done.environment["LastUpdate"]["Error"]
     assert done.environment["LastUpdate"]["Status"] == "FAILED"
