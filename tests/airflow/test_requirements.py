@@ -132,6 +132,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def equipped(service: Service, newest: Environment, files: dict[str, Path]) -> Iterator[Equipped]:
     """Plan and make the update by the command line, with a DAG there that needs it."""
+    _without_files(service, newest)
     put(service, newest.bucket, "dags/parcels.py", DAG)
     _until_mirrored(service, newest.name, "parcels.py")
     last_event = events(service, newest.name)[-1]["id"]
@@ -142,12 +143,16 @@ def equipped(service: Service, newest: Environment, files: dict[str, Path]) -> I
     yield Equipped(
         newest.name, newest.bucket, promised, before, events(service, newest.name, after=last_event)
     )
-    service.client("s3").delete_object(Bucket=newest.bucket, Key="dags/parcels.py")
-    if any(
-        show(service, newest.name)["spec"][field] for field in ("requirements", "plugins", "startup_script")
-    ):
-        _until_mirrored(service, newest.name, "parcels.py", there=False)
-        update(service, newest.name, CLEARED)
+    _without_files(service, newest)
+
+
+def _without_files(service: Service, environment: Environment) -> None:
+    """Clear what a test, or an earlier run on a kept home, has left."""
+    service.client("s3").delete_object(Bucket=environment.bucket, Key="dags/parcels.py")
+    _until_mirrored(service, environment.name, "parcels.py", there=False)
+    spec = show(service, environment.name)["spec"]
+    if any(spec[field] for field in ("requirements", "plugins", "startup_script")):
+        update(service, environment.name, CLEARED)
 
 
 CLEARED = {"RequirementsS3Path": "", "PluginsS3Path": "", "StartupScriptS3Path": ""}
