@@ -132,7 +132,7 @@ def test_a_task_goes_on_across_a_graceful_change(service: Service, newest: Envir
 
     new = eventually(lambda: _new_worker(service, name, old), within_s=120, what="a new worker")
     meanwhile = eventually(
-        lambda: trigger(service, name, "hello"), within_s=60, errors=(ClientError,), what="a new run"
+        lambda: trigger(service, name, "hello"), within_s=180, errors=(ClientError,), what="a new run"
     )
     assert wait_for_run(service, name, "hello", meanwhile) == "success"
     hosts = {one["hostname"] for one in task_instances(service, name, "hello", meanwhile)}
