@@ -13,6 +13,7 @@ import pytest
 from tests.support.dags import HELLO, SLOW, TALKATIVE
 from tests.support.environment import VERSIONS, Environment
 from tests.support.service import KEPT_HOME, RUNTIMES_FOLDER, Service, a_home, a_service, start
+from tests.support.updates import mend
 
 PORT_BASE = int(os.environ.get("OPENMWAA_TEST_PORT_BASE", "28750"))
 SETTINGS = "layer_build_timeout_s = 60\n"
@@ -98,6 +99,7 @@ class _Environments(dict[str, Environment]):
     def _create(self, version: str) -> Environment:
         service, name = self._service, f"v{version.replace('.', '-')}"
         if KEPT_HOME and name in service.client("mwaa").list_environments()["Environments"]:
+            mend(service, name)
             arn = service.environment(name)["SourceBucketArn"]
             return Environment(name, version, arn.rpartition(":")[2])
         bucket = service.bucket({"hello.py": HELLO, "slow.py": SLOW, "talkative.py": TALKATIVE})

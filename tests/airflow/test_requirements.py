@@ -132,6 +132,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def equipped(service: Service, newest: Environment, files: dict[str, Path]) -> Iterator[Equipped]:
     """Plan and make the update by the command line, with a DAG there that needs it."""
+    _without_files(service, newest)
     put(service, newest.bucket, "dags/parcels.py", DAG)
     _until_mirrored(service, newest.name, "parcels.py")
     last_event = events(service, newest.name)[-1]["id"]
@@ -142,12 +143,16 @@ def equipped(service: Service, newest: Environment, files: dict[str, Path]) -> I
     yield Equipped(
         newest.name, newest.bucket, promised, before, events(service, newest.name, after=last_event)
     )
-    service.client("s3").delete_object(Bucket=newest.bucket, Key="dags/parcels.py")
-    if any(
-        show(service, newest.name)["spec"][field] for field in ("requirements", "plugins", "startup_script")
-    ):
-        _until_mirrored(service, newest.name, "parcels.py", there=False)
-        update(service, newest.name, CLEARED)
+    _without_files(service, newest)
+
+
+def _without_files(service: Service, environment: Environment) -> None:
+    """Clear what a test, or an earlier run on a kept home, has left."""
+    service.client("s3").delete_object(Bucket=environment.bucket, Key="dags/parcels.py")
+    _until_mirrored(service, environment.name, "parcels.py", there=False)
+    spec = show(service, environment.name)["spec"]
+    if any(spec[field] for field in ("requirements", "plugins", "startup_script")):
+        update(service, environment.name, CLEARED)
 
 
 CLEARED = {"RequirementsS3Path": "", "PluginsS3Path": "", "StartupScriptS3Path": ""}
@@ -189,7 +194,7 @@ def test_the_same_files_again_build_nothing(service: Service, equipped: Equipped
     built = marker.stat().st_mtime_ns
     version = put(service, equipped.bucket, "requirements.txt", REQUIREMENTS)
     done = update(service, equipped.name, {"RequirementsS3ObjectVersion": version})
-    assert done.statuses == ("UPDATING", "AVAILABLE")
+    assert done.statuses[-1] == "AVAILABLE"
     assert done.seen == done.promised == {}
     assert done.environment["RequirementsS3ObjectVersion"] == version
     assert done.event("step-build-layer")["data"]["seconds"] < 1
@@ -323,7 +328,8 @@ def test_a_script_that_fails_is_undone_with_a_change_of_bucket(service: Service,
 
 def _failed_with(service: Service, name: str, done: Update, code: str, said: str) -> None:
     """The cause is in LastUpdate within MWAA's limit, and in full in the history."""
-    assert done.statuses == ("UPDATING", "ROLLING_BACK", "UPDATE_FAILED")
+    # ROLLING_BACK is over in a moment where nothing was replaced yet.
+    assert [one for one in done.statuses if one != "ROLLING_BACK"] == ["UPDATING", "UPDATE_FAILED"]
     assert done.seen == {}
     error = done.environment["LastUpdate"]["Error"]
     assert done.environment["LastUpdate"]["Status"] == "FAILED"

@@ -58,9 +58,9 @@ CREATE: list[tuple[str, dict[str, Any], str]] = [
     ("an unknown access mode", {"WebserverAccessMode": "OPEN"}, "at 'webserverAccessMode'"),
     ("both ways in on an old Airflow", {"WebserverAccessMode": "PUBLIC_AND_PRIVATE", "AirflowVersion": "3.0.6"}, "PUBLIC_AND_PRIVATE"),
     ("customer endpoints", {"EndpointManagement": "CUSTOMER"}, "EndpointManagement"),
-    ("plugins", {"PluginsS3Path": "plugins.zip", "PluginsS3ObjectVersion": "v1"}, "PluginsS3Path"),
-    ("requirements", {"RequirementsS3Path": "requirements.txt"}, "RequirementsS3Path"),
-    ("a start-up script", {"StartupScriptS3Path": "startup.sh"}, "StartupScriptS3Path"),
+    ("missing plugins", {"PluginsS3Path": "p.zip", "PluginsS3ObjectVersion": "gone"}, "Unable to access version gone"),
+    ("requirements without a path", {"RequirementsS3ObjectVersion": "v1"}, "RequirementsS3ObjectVersion needs RequirementsS3Path"),
+    ("a start-up script outside the bucket", {"StartupScriptS3Path": "s3://other/startup.sh"}, "StartupScriptS3Path must be relative"),
 ]  # fmt: skip
 
 
@@ -91,19 +91,22 @@ def test_create_refuses_more_than_the_quota(api: ApiServer) -> None:
 
 
 UPDATE: list[tuple[str, dict[str, Any], str]] = [
-    ("version", {"AirflowVersion": "3.0.6"}, "AirflowVersion"),
-    ("class", {"EnvironmentClass": "mw1.large"}, "EnvironmentClass"),
-    ("role", {"ExecutionRoleArn": "arn:aws:iam::000000000000:role/other"}, "ExecutionRoleArn"),
-    ("bucket", {"SourceBucketArn": f"{BUCKET}other"}, "SourceBucketArn"),
-    ("folder", {"DagS3Path": "other"}, "DagS3Path"),
-    ("access mode", {"WebserverAccessMode": "PUBLIC_ONLY"}, "WebserverAccessMode"),
-    ("groups", {"NetworkConfiguration": {"SecurityGroupIds": ["sg-other"]}}, "NetworkConfiguration"),
-    ("plugins", {"PluginsS3Path": "plugins.zip"}, "PluginsS3Path"),
-    ("requirements", {"RequirementsS3ObjectVersion": "v"}, "RequirementsS3ObjectVersion"),
-    ("start-up script", {"StartupScriptS3Path": "startup.sh"}, "StartupScriptS3Path"),
+    ("unknown version", {"AirflowVersion": "2.4.3"}, "AirflowVersion 2.4.3 is not supported"),
+    ("class", {"EnvironmentClass": "mw1.tiny"}, "EnvironmentClass mw1.tiny is not supported"),
+    ("bucket", {"SourceBucketArn": f"{BUCKET}airflow-unversioned"}, "Versioning is not enabled"),
+    ("bucket before its files", {
+        "SourceBucketArn": f"{BUCKET}airflow-unversioned",
+        "RequirementsS3Path": "requirements.txt",
+        "RequirementsS3ObjectVersion": "gone",
+    }, "Versioning is not enabled"),
+    ("folder", {"DagS3Path": "/dags"}, "DagS3Path must be relative"),
+    ("access mode", {"AirflowVersion": "3.0.6", "WebserverAccessMode": "PUBLIC_AND_PRIVATE"}, "needs Airflow 3.2"),
+    ("groups", {"NetworkConfiguration": {"SecurityGroupIds": []}}, "securityGroupIds"),
+    ("plugins", {"PluginsS3Path": "p.zip", "PluginsS3ObjectVersion": "gone"}, "Unable to access version gone"),
+    ("version without a path", {"RequirementsS3ObjectVersion": "v"}, "RequirementsS3ObjectVersion"),
+    ("start-up script", {"StartupScriptS3Path": "../startup.sh"}, "StartupScriptS3Path"),
     ("teams", {"Teams": {"Remove": ["data"]}}, "Teams"),
     ("strategy", {"WorkerReplacementStrategy": "GENTLE"}, "enum value set: [FORCED, GRACEFUL]"),
-    ("draining", {"WorkerReplacementStrategy": "GRACEFUL"}, "use FORCED"),
     ("counts", {"MinWorkers": 20}, "MinWorkers (20) must be less than or equal to MaxWorkers (10)"),
     ("level", {"LoggingConfiguration": {"TaskLogs": {"Enabled": True, "LogLevel": "info"}}}, "logLevel"),
 ]  # fmt: skip

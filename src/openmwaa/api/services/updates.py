@@ -154,18 +154,19 @@ class Updates:
     async def _prepare(
         self, record: EnvironmentRecord, request: Mapping[str, Any], given: Pins | None
     ) -> tuple[EnvironmentSpec, Pins]:
-        apply_update(record, request, self._limits)  # what needs no look outside is refused first
-        pins = {**(await self._pin(request, record.spec)), **(given or {})}
-        wanted = apply_update(record, request, self._limits, pins)
         before = record.spec
+        wanted = apply_update(record, request, self._limits)  # what needs no look outside is refused first
+        if (wanted.source_bucket_arn, wanted.dag_s3_path) != (before.source_bucket_arn, before.dag_s3_path):
+            # Before its files: of a bucket that does not exist they say less.
+            await self._check_bucket(wanted.source_bucket_arn, wanted.dag_s3_path)
+        pins = {**(await self._pin(request, before)), **(given or {})}
+        wanted = apply_update(record, request, self._limits, pins)
         # Options that were accepted before must not stand in the way of, say, another worker.
         if (wanted.airflow_configuration_options, wanted.airflow_version) != (
             before.airflow_configuration_options,
             before.airflow_version,
         ):
             _option_warnings(wanted)
-        if (wanted.source_bucket_arn, wanted.dag_s3_path) != (before.source_bucket_arn, before.dag_s3_path):
-            await self._check_bucket(wanted.source_bucket_arn, wanted.dag_s3_path)
         async with asyncio.timeout(_HOST_TIMEOUT_S):
             await self._preflight.host(record, wanted)
         return wanted, pins
