@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from openmwaa.backends.base import Observed
 from openmwaa.backends.local.backend import LocalBackend
@@ -32,7 +33,7 @@ from openmwaa.settings import Settings, load_settings
 from openmwaa.supervise.identity import marked
 from openmwaa.supervise.process import kill_marked
 from tests.support.embedded import running_services
-from tests.support.service import a_home, clean_environment
+from tests.support.service import RUNTIMES_FOLDER, a_home, clean_environment
 
 RUNTIME = "test"
 SECRET_TEXT = "the sealed text"
@@ -225,7 +226,8 @@ async def eventually(condition: Callable[[], Any], *, within_s: float, what: str
 @asynccontextmanager
 async def a_node_host(port_base: int, *, isolation: str = "auto") -> AsyncIterator[NodeHost]:
     """Start a host; at the end nothing of it is left."""
-    with a_home() as home:
+    with pytest.MonkeyPatch.context() as patch, a_home() as home:
+        patch.delenv(RUNTIMES_FOLDER, raising=False)  # what stands in for Airflow is nobody else's
         (home / "openmwaa.toml").write_text(f'isolation = "{isolation}"\n')
         async with running_services(home, port_base, ["seaweedfs"]):
             layout = load_settings(home=home).layout
