@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+from openmwaa.environments.layer import layer_of
 from openmwaa.environments.manifest import Component, Kind, Manifest
 from openmwaa.environments.spec import INTERNAL_FIELDS, EnvironmentSpec
 
@@ -132,13 +133,12 @@ def with_strategy(
     return replace(after, worker_series=after.worker_series + 1)
 
 
-_READ_BY_DAGS: Final = (
-    "runtime_id",
-    "requirements",
-    "plugins",
-    "startup_script",
-    "airflow_configuration_options",
-)
+def changes_code(before: EnvironmentSpec, after: EnvironmentSpec) -> bool:
+    """Return whether a change within a version brings other packages, plugins, start-up script or patch of Airflow.
+
+    Another version of a file with the same content is the same layer.
+    """
+    return (before.runtime_id, layer_of(before)) != (after.runtime_id, layer_of(after))
 
 
 def may_break_dags(before: EnvironmentSpec, after: EnvironmentSpec) -> bool:
@@ -146,7 +146,8 @@ def may_break_dags(before: EnvironmentSpec, after: EnvironmentSpec) -> bool:
 
     Packages, variables and options are what code at the top of a DAG file reads.
     """
-    return any(getattr(before, field) != getattr(after, field) for field in _READ_BY_DAGS)
+    options = (before.airflow_configuration_options, after.airflow_configuration_options)
+    return options[0] != options[1] or changes_code(before, after)
 
 
 def compare(before: Manifest, after: Manifest) -> tuple[Effect, ...]:

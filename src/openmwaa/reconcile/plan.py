@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from openmwaa.environments.changes import may_break_dags
+from openmwaa.environments.changes import changes_code, may_break_dags
+from openmwaa.environments.layer import layer_of
 from openmwaa.environments.record import (
     COPIED,
     RESTORE_FROM,
@@ -21,7 +22,6 @@ from openmwaa.environments.record import (
     UNDO,
     EnvironmentRecord,
 )
-from openmwaa.environments.source_files import SOURCE_FILES
 
 
 class Step(StrEnum):
@@ -102,20 +102,15 @@ class _Change:
     def of(cls, record: EnvironmentRecord) -> _Change:
         spec, good = record.spec, record.good_spec
         version = good is not None and good.airflow_version != spec.airflow_version
-        files = [file.field for file in SOURCE_FILES]
         return cls(
             new=good is None,
             undo=UNDO in record.checkpoints,
             version=version,
             moves_data=version or RESTORE_FROM in record.checkpoints,
-            code=good is not None
-            and (
-                good.runtime_id != spec.runtime_id
-                or any(getattr(good, field) != getattr(spec, field) for field in files)
-            ),
+            code=good is not None and changes_code(good, spec),
             dags=good is not None and may_break_dags(good, spec),
             script=spec.startup_script is not None,
-            layer=any(getattr(spec, field) for field in files),
+            layer=layer_of(spec) is not None,
             bucket=good is not None and good.source_bucket_arn != spec.source_bucket_arn,
             tried=record.rolling_back,
         )

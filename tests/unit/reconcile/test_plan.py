@@ -32,6 +32,12 @@ SITUATIONS = {
     "requirements": a_record(
         a_spec(requirements=REQUIREMENTS), generation=2, observed_generation=1, good_spec=a_spec()
     ),
+    "same requirements": a_record(
+        a_spec(requirements=S3File("requirements.txt", "v2", "d2")),
+        generation=2,
+        observed_generation=1,
+        good_spec=a_spec(requirements=REQUIREMENTS),
+    ),
     "options": a_record(
         a_spec(airflow_configuration_options={"mine.key": "1"}),
         generation=2,
@@ -148,7 +154,7 @@ def test_dags_are_imported_before_whatever_they_may_read_changes() -> None:
     for situation in ("options", "requirements", "patch"):
         steps = steps_of(SITUATIONS[situation])
         assert steps.index(Step.CHECK_DAGS) < steps.index(Step.START)
-    for situation in ("update", "bucket", "rollback"):
+    for situation in ("update", "same requirements", "bucket", "rollback"):
         assert Step.CHECK_DAGS not in steps_of(SITUATIONS[situation])
 
 
