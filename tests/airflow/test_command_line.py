@@ -110,6 +110,7 @@ def test_logs_show_tasks_and_components(service: Service) -> None:
     }
 
 
+@pytest.mark.thorough
 def test_an_update_does_what_its_plan_says(service: Service) -> None:
     """Every component is named, every process is replaced."""
     option = ("--option", "core.default_task_retries=2")

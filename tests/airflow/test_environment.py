@@ -131,6 +131,7 @@ def test_unknown_environments_give_mwaas_404(service: Service) -> None:
             call(Name="nobody")
 
 
+@pytest.mark.thorough
 def test_options_and_counts_can_be_updated(service: Service, environments: dict[str, Environment]) -> None:
     """UpdateEnvironment changes what really runs: an option reaches the components, workers are added."""
     environment = environments["3.3.1"]
@@ -149,6 +150,7 @@ def test_options_and_counts_can_be_updated(service: Service, environments: dict[
     service.available(environment.name)
 
 
+@pytest.mark.thorough
 def test_a_setting_that_airflow_does_not_survive_is_undone(
     service: Service, environments: dict[str, Environment]
 ) -> None:

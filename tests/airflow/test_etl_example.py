@@ -28,8 +28,16 @@ date,flights,cancelled,cancelled_percent,late_percent,mean_delay_min,lowest_visi
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_raw_files_become_answers(service: Service, environment: Environment) -> None:
+@pytest.mark.parametrize(
+    "version",
+    # The demo runs it on the newest.
+    ["2.11.2", *(pytest.param(version, marks=pytest.mark.thorough) for version in ("3.0.6", "3.3.1"))],
+)
+def test_raw_files_become_answers(
+    service: Service, environments: dict[str, Environment], version: str
+) -> None:
     """The DAG runs unchanged, reads and writes S3 with the environment's own key, and repeats itself exactly."""
+    environment = environments[version]
     s3 = service.client("s3")
     for path in (EXAMPLE / "dags").rglob("*.*"):
         if path.suffix == ".py" or path.name == ".airflowignore":

@@ -17,6 +17,12 @@ SCREENSHOTS = Path(__file__).parents[2] / "test-results"
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.fixture(params=["2.11.2", pytest.param("3.0.6", marks=pytest.mark.thorough), "3.3.1"])
+def environment(request: pytest.FixtureRequest, environments: dict[str, Environment]) -> Environment:
+    """Both generations; the other 3.x looks alike."""
+    return environments[request.param]
+
+
 def test_the_printed_link_opens_the_ui(
     service: Service,
     environment: Environment,

@@ -139,6 +139,7 @@ def _command(pid: int) -> str:
         return ""
 
 
+@pytest.mark.thorough
 def test_a_killed_migration_is_undone(traveller: Traveller) -> None:
     """The migrating process is killed while it changes tables: the old version runs on the old rows."""
     with moving(traveller, other_version(traveller)) as steps:
