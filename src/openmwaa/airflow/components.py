@@ -139,7 +139,7 @@ def build_manifest(
         if _VARIABLE.match(name) and GENERATION_OF.get(name, version.generation) == version.generation
     }
     settings = settings_of(spec, version, placement, web_url=surroundings.web_url)
-    build = _Builder(spec, version, placement, mine)
+    build = _Builder(spec, version, placement, mine, settings)
     components = [build.scheduler(), build.dag_processor()]
     if spec.airflow_configuration_options.get(_TRIGGERER_SWITCH, "true").lower() != "false":
         components.append(build.triggerer())
@@ -208,12 +208,18 @@ class _Builder:
     """Builds the components of one spec."""
 
     def __init__(
-        self, spec: EnvironmentSpec, version: AirflowVersion, placement: Placement, secrets: Mapping[str, str]
+        self,
+        spec: EnvironmentSpec,
+        version: AirflowVersion,
+        placement: Placement,
+        secrets: Mapping[str, str],
+        settings: Mapping[str, str],
     ) -> None:
         self._spec = spec
         self._version = version
         self._placement = placement
         self._secrets = secrets
+        self._settings = settings
         self._size = CLASSES[spec.environment_class]
 
     def scheduler(self) -> Component:
@@ -225,7 +231,11 @@ class _Builder:
 
     def triggerer(self) -> Component:
         arguments = ("triggerer", "--skip-serve-logs")
-        return self._component(Kind.TRIGGERER, 1, arguments, self._size.scheduler)
+        # Of this component only: another number of schedulers is no reason to replace all the others.
+        option = self._version.option("triggerer.capacity")
+        capacity = str(self._size.triggerer_capacity * self._spec.schedulers)
+        variables = {} if option in self._settings else {variable(option): capacity}
+        return self._component(Kind.TRIGGERER, 1, arguments, self._size.scheduler, variables=variables)
 
     def webserver(self) -> Component:
         """`airflow webserver` or `airflow api-server`; on 3.x the latter also serves the tasks."""

@@ -154,7 +154,6 @@ def _defaults(spec: EnvironmentSpec, version: AirflowVersion) -> Settings:
         "celery.worker_autoscale": f"{size.tasks_per_worker},{size.tasks_per_worker}",
         # MWAA's limit is 2 x vCPU - 1 (mwaa.md 3).
         "dag_processor.parsing_processes": str(max(1, 2 * size.scheduler.vcpu - 1)),
-        "triggerer.capacity": str(size.triggerer_capacity * spec.schedulers),
         "api.workers": str(size.webserver.vcpu),
         # The default of 16 holds wide DAGs back: twice the tasks per second with 64 (airflow.md 8).
         "scheduler.max_tis_per_query": "64",

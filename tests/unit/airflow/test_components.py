@@ -67,6 +67,19 @@ def test_the_manifest_is_the_reviewed_one(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_the_capacity_of_the_triggerer_is_its_own_and_the_users_to_choose(version: str) -> None:
+    spec = a_spec(airflow_version=version, environment_class="mw1.xlarge", schedulers=2)
+    name = "AIRFLOW__TRIGGERER__" + ("DEFAULT_CAPACITY" if version.startswith("2.") else "CAPACITY")
+    made = manifest_of(spec)
+    assert [one.kind for one in made.components if one.variables.get(name) == "1000"] == [Kind.TRIGGERER]
+    assert name not in made.variables
+    chosen = dataclasses.replace(spec, airflow_configuration_options={"triggerer.default_capacity": "7"})
+    made = manifest_of(chosen)
+    assert made.variables[name] == "7"
+    assert not [one.kind for one in made.components if name in one.variables]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_it_survives_json(version: str) -> None:
     made = manifest_of(a_spec(airflow_version=version))
     assert Manifest.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -117,4 +117,3 @@ def test_the_class_decides_sizes() -> None:
     chosen = settings_of(spec, airflow_version("3.3.1"), PLACEMENT, web_url="https://x")
     assert chosen["celery.worker_autoscale"] == "40,40"
     assert chosen["dag_processor.parsing_processes"] == "15"
-    assert chosen["triggerer.capacity"] == "1000"
