@@ -114,5 +114,5 @@ async def imports_of(parts: Parts, manifest: Manifest) -> DagImports:
 
 
 def _imported(imports: DagImports) -> str:
-    errors = f"; {len(imports.errors)} files with errors as before" if imports.errors else ""
+    errors = f"; {len(imports.errors)} files with errors" if imports.errors else ""
     return f"{len(imports.dags)} DAGs were imported with the change{errors}"

@@ -52,6 +52,14 @@ def test_more_workers_touch_nothing_that_runs() -> None:
     assert effects(min_workers=3) == {Kind.WORKER: (Action.ADD, 1, 3)}
 
 
+def test_more_schedulers_replace_only_the_triggerer() -> None:
+    """Its capacity grows with their number (mwaa.md 3); no running task is touched."""
+    assert effects(schedulers=3) == {
+        Kind.SCHEDULER: (Action.ADD, 2, 3),
+        Kind.TRIGGERER: (Action.REPLACE, 1, 1),
+    }
+
+
 def test_fewer_web_servers_stop_only_some() -> None:
     """The others go on."""
     before = dataclasses.replace(SMALL, min_webservers=3, max_webservers=3)
