@@ -7,13 +7,23 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.dags import HELLO, SLOW, TALKATIVE
 from tests.support.environment import VERSIONS, Environment
 from tests.support.service import KEPT_HOME, RUNTIMES_FOLDER, Service, a_home, a_service, start
 from tests.support.updates import mend
+
+USE_SERVICE = (
+    "tests/airflow/",
+    "tests/browser/test_airflow_ui.py",
+    "tests/faults/test_kill_each.py",
+    "tests/faults/test_sabotage.py",
+)
+"""Where the shared service is used: a second process would start a second one at the same ports."""
 
 PORT_BASE = int(os.environ.get("OPENMWAA_TEST_PORT_BASE", "28750"))
 SETTINGS = "layer_build_timeout_s = 60\n"
@@ -42,11 +52,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares: one process has the service, the other all else, module by module."""
-    for item in items:
-        shares = "service" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("service" if shares else item.path.stem))
+class _TwoStreams(LoadScopeScheduling):
+    """Gives one process everything that uses the shared service, and the other all else, file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "service" if path.startswith(USE_SERVICE) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _TwoStreams:
+    """Share the work out by what tests share."""
+    return _TwoStreams(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
