@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from openmwaa.environments.errors import DomainError
@@ -358,6 +358,11 @@ ACTIONS = st.one_of(
     faults=st.lists(FAULTS, max_size=70),
     actions=st.lists(ACTIONS, min_size=1, max_size=5),
     impatience=st.lists(st.integers(0, 3), min_size=5, max_size=5),
+)
+@example(  # the change to another bucket cannot start: the undoing must give the account its bucket back
+    faults=["none"] * 21 + ["give-up"],
+    actions=[("bucket", "a"), ("option", "a")],
+    impatience=[1, 1, 0, 0, 0],
 )
 def test_whatever_fails_it_ends_on_one_whole_state(
     store: Store, run: Any, faults: list[str], actions: list[tuple[str, str]], impatience: list[int]
