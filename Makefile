@@ -26,10 +26,10 @@ $(VENV)/.complete: pyproject.toml uv.lock
 demo: setup ## Start the service, create an environment, run the ETL example on real data
 	@$(BIN)/openmwaa demo
 
-test: setup browser ## Run every test against the real services and real Airflow
+test: setup browser ## Run the tests against the real services and real Airflow
 	@$(BIN)/pytest $(T)
 
-thorough: setup browser ## Also the tests that take long: faults on every version, Airflow without the service
+thorough: setup browser ## Also the tests that take long: every change, version moves, snapshots, faults on every version
 	@$(BIN)/pytest -m "" $(T)
 
 check: setup ## Lint, types, import layers

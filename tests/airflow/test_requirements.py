@@ -158,6 +158,7 @@ def _without_files(service: Service, environment: Environment) -> None:
 CLEARED = {"RequirementsS3Path": "", "PluginsS3Path": "", "StartupScriptS3Path": ""}
 
 
+@pytest.mark.thorough
 def test_an_update_brings_what_its_plan_said(service: Service, equipped: Equipped) -> None:
     """Packages, replaced components and DAGs that work again are those of `env plan`."""
     promised = equipped.plan
@@ -179,6 +180,7 @@ def test_an_update_brings_what_its_plan_said(service: Service, equipped: Equippe
         sys.stdout.write(f"\n{one['kind']}: {one['message']}")
 
 
+@pytest.mark.thorough
 def test_packages_and_script_reach_tasks_and_plugins_airflow(service: Service, equipped: Equipped) -> None:
     """A DAG imports the packages at its top; its task has what the script exported, and nothing it may not set."""
     wait_for_dag(service, equipped.name, "parcels")
@@ -188,6 +190,7 @@ def test_packages_and_script_reach_tasks_and_plugins_airflow(service: Service, e
     assert "parcels" in {one["name"] for one in json.loads(listed[listed.index("[") :])}
 
 
+@pytest.mark.thorough
 def test_the_same_files_again_build_nothing(service: Service, equipped: Equipped) -> None:
     """Other versions of the objects with the same content are the same layer: ready at once, nothing restarts."""
     marker = _layer_folder(service, equipped.name) / "layer.json"
@@ -224,6 +227,7 @@ def test_a_second_environment_with_the_same_files_builds_nothing(
         service.delete(name)
 
 
+@pytest.mark.thorough
 def test_a_package_that_a_dag_needs_is_taken_away_only_with_consent(
     service: Service, equipped: Equipped
 ) -> None:

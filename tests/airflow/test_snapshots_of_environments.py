@@ -70,6 +70,7 @@ def secrets_are_readable(traveller: Traveller) -> None:
     assert service.rest(name, "GET", path)["value"].strip('"') == SECRETS
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("version", "newer"),
     [(NEW, NEW), pytest.param(OLD, NEW, marks=pytest.mark.thorough)],

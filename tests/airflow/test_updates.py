@@ -111,6 +111,7 @@ def test_log_settings_replace_the_components_that_write_those_logs(
     assert (shown["Enabled"], shown["LogLevel"]) == (True, level)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seconds", [45, pytest.param(90, marks=pytest.mark.thorough)])
 def test_a_task_goes_on_across_a_graceful_change(service: Service, newest: Environment, seconds: int) -> None:
     """The old worker finishes it at its first try while new tasks run on the new worker; UPDATING until then."""

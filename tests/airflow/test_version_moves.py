@@ -30,6 +30,7 @@ def traveller(request: pytest.FixtureRequest, service: Service) -> Iterator[Trav
     service.delete(made.name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("traveller", "route", "runs"),
     [pytest.param(p.values, *p.values, id=p.id, marks=p.marks) for p in ROUTES],
