@@ -26,6 +26,7 @@ from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
 from openmwaa.identity.principals import ensure_administrator
 from openmwaa.kit.unix_server import serve_unix
+from tests.support.api import OneBucket
 from tests.support.embedded import running_services
 from tests.support.eventually import eventually
 from tests.support.service import a_home
@@ -79,6 +80,7 @@ async def world() -> AsyncIterator[World]:
                 manifest=unused,
                 run_airflow=unused,
                 runtimes=RuntimeInstaller(RuntimeStore(settings, locks)),
+                preflight=OneBucket(),
                 snapshots=snapshots.desk,
             )
             stop = asyncio.Event()

@@ -115,9 +115,10 @@ class Backend(Protocol):
     async def ensure(self, manifest: Manifest) -> None:
         """Accept the manifest as wanted, durably, and converge in the background.
 
-        Returns at once; `observe` tells when it is done. Replicas whose hash changed are
-        replaced one after the other in dependency order. The backend keeps the components
-        running from then on, also while the control plane is away.
+        Returns at once; `observe` tells when it is done. Replicas of one kind whose hash
+        changed are replaced one after the other; workers are replaced last, once everything
+        else is ready. The backend keeps the components running from then on, also while the
+        control plane is away.
         """
         ...
 

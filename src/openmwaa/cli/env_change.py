@@ -82,7 +82,7 @@ def update(settings: Settings, /, name: str, allow_import_errors: bool, no_wait:
 @click.option("--no-wait", is_flag=True, help="Return when the request is accepted.")
 @click.pass_obj
 def restart(settings: Settings, name: str, no_wait: bool) -> None:
-    """Replace every component, one after the other."""
+    """Replace every component, workers last."""
     operator = Operator(settings)
     waiter = Waiter(Clients(settings), operator, name, progress := Progress())
     waiter.skip_events()

@@ -20,7 +20,7 @@ class Scope(StrEnum):
     WEB_SERVERS = "web servers are added or stopped"
     SCHEDULERS = "schedulers are added or stopped, the triggerer is replaced"
     LOGGING = "the components of that log type are replaced"
-    ALL = "every component is replaced, one after the other"
+    ALL = "every component is replaced, workers last"
     EVERYTHING = "everything is stopped, the database is migrated, everything is started"
 
 

@@ -1,14 +1,15 @@
 """The steps from what runs to what should run, for one environment.
 
-Level-triggered: each round compares the two and takes the steps that are due. First starts
-do not wait for one another; replacements do.
+Level-triggered: each round compares the two and takes the steps that are due. Replicas of one
+kind are replaced one after the other, and workers last.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.host import Host
 from openmwaa.backends.local.replicas import Replica, drain_s, kind_and_index, replicas_of
 from openmwaa.backends.local.specs import Specs
-from openmwaa.environments.manifest import Manifest
+from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.supervise import ProcessSeen
 
 _log = structlog.get_logger()
@@ -127,15 +128,38 @@ class Convergence:
     async def _replace(
         self, manifest: Manifest, wanted: dict[str, Replica], is_current: Callable[[], bool]
     ) -> None:
-        """Replace what runs from another hash, one after the other.
+        """Replace what runs from another hash: all other kinds of component side by side, then workers.
 
-        Nothing more is replaced while something that was is not ready: what is left of the
-        former environment goes on.
+        A component takes about as long to start whether others start or not, so most need not
+        wait for one another. Workers have running tasks: they are not touched before everything
+        else was seen to work with what is new.
         """
-        done: list[Replica] = []
-        for name, replica in wanted.items():
-            known = self.seen().get(name)
-            if known is not None and known.spec_hash != replica.hash and name not in self._drains:
+        others = [one for one in wanted.values() if one.component.kind is not Kind.WORKER]
+        workers = [one for one in wanted.values() if one.component.kind is Kind.WORKER]
+        by_kind = [list(group) for _, group in groupby(others, key=lambda one: one.component.kind)]
+        replacing = (self._in_turn(manifest, group, is_current, after=()) for group in by_kind)
+        for result in await asyncio.gather(*replacing, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        await self._in_turn(manifest, workers, is_current, after=others)
+
+    async def _in_turn(
+        self,
+        manifest: Manifest,
+        replicas: list[Replica],
+        is_current: Callable[[], bool],
+        *,
+        after: Sequence[Replica],
+    ) -> None:
+        """Replace one after the other what of some replicas runs from another hash.
+
+        Nothing more is replaced while one before it, or of `after`, is not ready: what is left
+        goes on as it is.
+        """
+        done = list(after)
+        for replica in replicas:
+            known = self.seen().get(replica.name)
+            if known is not None and known.spec_hash != replica.hash and replica.name not in self._drains:
                 for earlier in done:
                     if not await self._until_ready(manifest, earlier, is_current):
                         return
