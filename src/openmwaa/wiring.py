@@ -127,12 +127,6 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             dag_folder=lambda record: _dags(settings, record),
             runtime_id=lambda spec: spec.runtime_id,
         )
-        desk = SnapshotDesk(
-            store=store,
-            reader=reader,
-            restorer=GenerationRestorer(settings, store, keyring, limits.runtime_of),
-            versions=tuple(VERSIONS),
-        )
 
         def surroundings(record: EnvironmentRecord) -> Surroundings:
             return Surroundings(
@@ -156,6 +150,12 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
         )
         actor = Actor(parts)
         preflight = Preflight(settings, parts, source, DatabaseServer(store.database))
+        desk = SnapshotDesk(
+            store=store,
+            reader=reader,
+            restorer=GenerationRestorer(settings, store, keyring, limits.runtime_of, preflight.host),
+            versions=tuple(VERSIONS),
+        )
 
         async def run_airflow(
             record: EnvironmentRecord, argv: Sequence[str], timeout_s: float

@@ -104,7 +104,7 @@ def test_an_environment_that_is_being_created_says_so(stack: GatewayStack, page:
 @pytest.mark.parametrize("width", [1100, 320])
 def test_the_page_fits(stack: GatewayStack, page: Page, tmp_path: Path, scheme: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.emulate_media(color_scheme=scheme)
     page.goto(stack.url("three", f"{SIGN_IN}#x"))
     expect(page.get_by_role("alert")).to_be_visible()
     overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

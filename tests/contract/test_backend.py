@@ -249,7 +249,7 @@ class TestConvergence:
         for name, pid in before.items():
             os.kill(pid, signal.SIGKILL)
             await eventually(
-                lambda name=name, pid=pid: _has_new_pid(host, environment, name, pid),  # type: ignore[misc]
+                lambda name=name, pid=pid: _has_new_pid(host, environment, name, pid),
                 within_s=15,
                 what=f"{name} started again",
             )

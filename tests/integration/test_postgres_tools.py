@@ -75,7 +75,7 @@ async def test_a_password_is_in_no_argument(store: Store) -> None:
     next(dump)
     (tool,) = _dumping()  # other children are other tests', and may be ending
     assert not any("p@ss/word" in word for word in tool.cmdline())
-    dump.close()  # type: ignore[attr-defined]
+    dump.close()
     assert not _dumping()
 
 

@@ -465,6 +465,21 @@ async def test_a_schedule_makes_and_lets_go(world: Snapshots, environment: Envir
     assert (await world.desk.schedule_of(environment.name)) is None
 
 
+async def test_a_host_without_room_refuses_before_anything_is_uploaded(
+    world: Snapshots, environment: EnvironmentRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await take(world, environment)
+    accepted = len(world.restorer.accepted)
+    monkeypatch.setattr(world.restorer, "no_room", "This host cannot carry out the request.")
+    for restore in (  # an upload would fail in another way: there is no such bucket
+        world.desk.restore_in_place(made.id, environment.name, dags=True),
+        world.desk.restore_as_new(made.id, "no-room", dags=True),
+    ):
+        with pytest.raises(InvalidRequestError, match="cannot carry out"):
+            await restore
+    assert len(world.restorer.accepted) == accepted
+
+
 async def test_restores_that_cannot_be_are_refused(world: Snapshots, environment: EnvironmentRecord) -> None:
     made = await take(world, environment)
     other = await world.environment()

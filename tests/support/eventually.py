@@ -39,7 +39,7 @@ def eventually(
         try:
             last = probe()
             if last:
-                return last  # type: ignore[return-value]
+                return last
         except errors as error:
             last = error
         if time.monotonic() > deadline:

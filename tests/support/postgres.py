@@ -48,7 +48,7 @@ def a_postgres() -> Iterator[Secret]:
             check=True,
             capture_output=True,
             cwd=folder,
-            **identity,  # type: ignore[call-overload]
+            **identity,
         )
         settings = ["listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *_OPTIONS]
         with (folder / "log").open("wb") as log:
@@ -57,7 +57,7 @@ def a_postgres() -> Iterator[Secret]:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                **identity,  # type: ignore[call-overload]
+                **identity,
             )
         url = f"postgresql://postgres:test-only@127.0.0.1:{port}/postgres"
 

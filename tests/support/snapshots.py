@@ -17,6 +17,7 @@ from psycopg import sql
 from openmwaa.airflow.secrets import new_secrets
 from openmwaa.artifacts.snapshot_bucket import ObjectStreams
 from openmwaa.artifacts.source_bucket import S3Access
+from openmwaa.environments.errors import InvalidRequestError
 from openmwaa.environments.ids import new_environment_id
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.snapshots import SnapshotRecord
@@ -59,6 +60,11 @@ class AcceptingRestorer:
 
     store: Store
     accepted: list[tuple[str, EnvironmentSpec, SnapshotContents]] = field(default_factory=list)
+    no_room: str = ""
+
+    async def check(self, record: EnvironmentRecord | None, spec: EnvironmentSpec) -> None:
+        if self.no_room:
+            raise InvalidRequestError(self.no_room)
 
     async def restore_in_place(
         self, name: str, spec: EnvironmentSpec, contents: SnapshotContents

@@ -31,6 +31,14 @@ class Restorer(Protocol):
     once nothing runs that uses the database.
     """
 
+    async def check(self, record: EnvironmentRecord | None, spec: EnvironmentSpec) -> None:
+        """Refuse what this host has no room for, before anything is uploaded.
+
+        Raises:
+            InvalidRequestError: Names what is needed and what is there.
+        """
+        ...
+
     async def restore_in_place(
         self, name: str, spec: EnvironmentSpec, contents: SnapshotContents
     ) -> EnvironmentRecord:
@@ -167,6 +175,7 @@ class SnapshotDesk:
             raise InvalidRequestError(
                 f"Snapshot {snapshot_id} is not of this environment {name}: restore it as a new one."
             )
+        await self._restorer.check(record, contents.spec)
         bucket = bucket_of(contents.spec.source_bucket_arn)
         spec = dataclasses.replace(
             await self._reader.with_readable_inputs(snapshot_id, bucket), name=record.name
@@ -218,6 +227,7 @@ class SnapshotDesk:
             version,
             more_packages=contents.spec.requirements is not None,
         )
+        await self._restorer.check(None, dataclasses.replace(contents.spec, airflow_version=version))
         target = bucket or bucket_of(contents.spec.source_bucket_arn)
         spec = dataclasses.replace(
             await self._reader.with_readable_inputs(snapshot_id, target), name=name, airflow_version=version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from openmwaa.airflow.secrets import new_secrets
@@ -23,7 +23,12 @@ class GenerationRestorer:
     """Writes what is wanted; the reconciler's steps load the data."""
 
     def __init__(
-        self, settings: Settings, store: Store, keyring: Keyring, runtime_of: Callable[[str], str]
+        self,
+        settings: Settings,
+        store: Store,
+        keyring: Keyring,
+        runtime_of: Callable[[str], str],
+        check_host: Callable[[EnvironmentRecord | None, EnvironmentSpec], Awaitable[None]],
     ) -> None:
         """Take the parts.
 
@@ -35,11 +40,19 @@ class GenerationRestorer:
             keyring: Seals the secrets of new environments.
 
             runtime_of: Id of the newest runtime of a version: the snapshot's own may be gone.
+
+            check_host: `await check_host(record, spec)` raises InvalidRequestError where there is no
+                room for a change of an environment, or without a record for a new one.
         """
         self._settings = settings
         self._store = store
         self._keyring = keyring
         self._runtime_of = runtime_of
+        self._check_host = check_host
+
+    async def check(self, record: EnvironmentRecord | None, spec: EnvironmentSpec) -> None:
+        """Refuse what this host has no room for; see `desk.Restorer`."""
+        await self._check_host(record, spec.with_runtime(self._runtime_of(spec.airflow_version)))
 
     async def restore_in_place(
         self, name: str, spec: EnvironmentSpec, contents: SnapshotContents

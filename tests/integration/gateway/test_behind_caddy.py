@@ -79,7 +79,7 @@ def identity(stack: GatewayStack, name: str, seen: dict[str, Any]) -> dict[str, 
     public = load_pem_public_key(stack.key.public_pem.encode())
     claims: dict[str, Any] = jwt.decode(
         token,
-        public,  # type: ignore[arg-type]
+        public,
         algorithms=["EdDSA"],
         audience=f"openmwaa:{stack.records[name].id}",
         options={"require": ["exp", "iat", "nbf", "sub", "jti"]},

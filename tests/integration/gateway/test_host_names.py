@@ -28,7 +28,7 @@ def request(stack: GatewayStack, host: str, method: str, path: str, **more: obje
             url,
             headers=headers,
             extensions={"sni_hostname": name},
-            **more,  # type: ignore[arg-type]
+            **more,
         )
 
 

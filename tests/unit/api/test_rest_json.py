@@ -71,7 +71,7 @@ ERRORS = sorted(shape.name for shape in MODEL.error_shapes)
 
 @pytest.mark.parametrize("code", ERRORS)
 def test_modelled_errors_are_read_by_botocore(code: str) -> None:
-    shape = MODEL.shape_for_error_code(code)  # type: ignore[arg-type]
+    shape = MODEL.shape_for_error_code(code)
     members = (
         {"RestApiStatusCode": 404, "RestApiResponse": {"detail": "x"}} if code.startswith("RestApi") else {}
     )

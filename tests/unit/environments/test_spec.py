@@ -38,7 +38,7 @@ def a_manifest(**changes: object) -> Manifest:
         ),
         "dags": DagSource("bucket", "dags/"),
     }
-    return Manifest(**{**values, **changes})  # type: ignore[arg-type]
+    return Manifest(**{**values, **changes})
 
 
 def test_a_manifest_survives_json() -> None:

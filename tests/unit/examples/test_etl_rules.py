@@ -22,7 +22,7 @@ def validate(monkeypatch: pytest.MonkeyPatch) -> Validate:
     monkeypatch.delitem(sys.modules, "flights_etl", raising=False)
     from flights_etl.rules import validate as function  # noqa: PLC0415 - found by the line before
 
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 @pytest.fixture(scope="module")

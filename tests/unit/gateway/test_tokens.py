@@ -152,7 +152,7 @@ def test_tokens_of_a_deleted_environment_do_not_fit_its_successor() -> None:
 def test_environments_verify_with_the_public_key_alone() -> None:
     token = TOKENS.mint(TokenKind.IDENTITY, HOME, subject="user/alice", roles=["Op"])
     public = load_pem_public_key(KEY.public_pem.encode())
-    claims = jwt.decode(token, public, algorithms=["EdDSA"], audience=f"openmwaa:{HOME}")  # type: ignore[arg-type]
+    claims = jwt.decode(token, public, algorithms=["EdDSA"], audience=f"openmwaa:{HOME}")
     assert (claims["sub"], claims["roles"]) == ("user/alice", ["Op"])
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "kid": KEY.kid, "typ": "JWT"}
     assert json.dumps(claims)

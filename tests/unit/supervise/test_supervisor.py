@@ -272,9 +272,9 @@ async def test_a_full_disk_after_the_start_makes_no_second_copy(
     write = supervisor.table.write
 
     def refuse_identities(record: object) -> None:
-        if record.identity is not None:  # type: ignore[attr-defined]
+        if record.identity is not None:
             raise OSError(28, "No space left on device")
-        write(record)  # type: ignore[arg-type]
+        write(record)
 
     monkeypatch.setattr(supervisor.table, "write", refuse_identities)
     await supervisor.ensure(make())
