@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "Upgrade")
         self.end_headers()
         self.wfile.flush()
-        self.connection.sendall(self.connection.recv(1024))
+        self.wfile.write(self.rfile.readline())  # not one `recv`: the proxy may pass a line on in parts
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name

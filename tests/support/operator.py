@@ -128,7 +128,7 @@ def an_operator(database: Secret, home: Path) -> Iterator[OperatorServer]:
     thread = threading.Thread(target=loop.run_forever, name="operator")
     thread.start()
     # Not the tests' shared folder: what another test installed meanwhile is not this home's.
-    settings = Settings(home=home, runtimes_folder=home / "runtimes")
+    settings = Settings(home=home).model_copy(update={"runtimes_folder": home / "runtimes"})
     settings.layout.run.mkdir(parents=True)
     # The command under test runs in this process: its standard output must be its own.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

@@ -416,9 +416,9 @@ def test_websockets_pass_with_a_session_and_only_then(stack: GatewayStack) -> No
     stolen = upgrade | cookie | {"Origin": "https://evil.example"}
     assert status_of(raw(stack, "three", "GET", "/ws", stolen)) == 403
     assert len(stack.seen("three")) == before
-    answer = raw(stack, "three", "GET", "/ws", upgrade | cookie, then=b"hello")
+    answer = raw(stack, "three", "GET", "/ws", upgrade | cookie, then=b"hello\n")
     assert status_of(answer) == 101
-    assert answer.endswith(b"hello")
+    assert answer.endswith(b"\r\n\r\nhello\n")
     assert identity(stack, "three", stack.seen("three")[-1])["sub"] == "user/alice"
 
 
