@@ -52,6 +52,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: everything that uses the shared service, in one process."""
+    items.sort(key=lambda item: not item.nodeid.startswith(USE_SERVICE))
+
+
 class _TwoStreams(LoadScopeScheduling):
     """Gives one process everything that uses the shared service, and the other all else, file by file."""
 
