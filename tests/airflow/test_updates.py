@@ -13,7 +13,7 @@ from tests.support.dags import HELLO, IMPORTS, numbered
 from tests.support.environment import Environment
 from tests.support.eventually import eventually
 from tests.support.packages import wheel, zipped
-from tests.support.runs import state_of, task_instances, trigger, wait_for_dag, wait_for_run
+from tests.support.runs import task_instances, trigger, wait_for_dag, wait_for_run
 from tests.support.service import GROUPS, Service
 from tests.support.updates import Update, patiently, pids, plan, put, show, update
 
@@ -141,11 +141,15 @@ def test_a_task_goes_on_across_a_graceful_change(service: Service, newest: Envir
     assert service.environment(name)["Status"] == "UPDATING"
     put(service, newest.bucket, may_end, "")
 
+    def task_state() -> str | None:  # not the run's: the scheduler sets that later
+        tasks = patiently(lambda: task_instances(service, name, "lasting", run_id))
+        return str(tasks[0]["state"]) if tasks else None
+
     def finished() -> bool:
-        if patiently(lambda: state_of(service, name, "lasting", run_id)) == "success":
+        if task_state() == "success":
             return True
         status, workers = service.environment(name)["Status"], _workers(service, name)
-        if patiently(lambda: state_of(service, name, "lasting", run_id)) == "running":
+        if task_state() == "running":
             assert (status, workers.get(old)) == ("UPDATING", before["worker", old])
         return False
 

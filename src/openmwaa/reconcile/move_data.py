@@ -79,6 +79,10 @@ async def migrate_database(parts: Parts, record: EnvironmentRecord) -> StepResul
         await databases.restore(record.id, copy_label(record))  # an earlier try may have been cut off
     secrets = {}
     snapshot = record.checkpoints.get(RESTORE_FROM)
+    empty = good is None and not snapshot
+    templates, runtime_id = parts.store.airflow_templates, parts.runtime_id(spec)
+    if empty and await templates.apply(runtime_id, record.id):
+        return StepResult(message="The metadata database was made from the runtime's template")
     if snapshot:
         secrets = dict(await parts.snapshots.load(str(snapshot), record))
         before = await parts.snapshots.version_of(str(snapshot))
@@ -91,11 +95,12 @@ async def migrate_database(parts: Parts, record: EnvironmentRecord) -> StepResul
         )
         await parts.runtimes.ensure_id(newer.runtime_id)
         await _run(parts, _for_migration(parts, record, newer), argv)
-    replaced = good is not None or snapshot
-    commands = [*migrate_commands(spec.airflow_version), *(requeue_commands() if replaced else ())]
+    commands = [*migrate_commands(spec.airflow_version), *(() if empty else requeue_commands())]
     for argv in commands:
         await _run(parts, _for_migration(parts, record, spec), argv)
-    verb = "prepared" if good is None and not snapshot else "migrated"
+    if empty:
+        await templates.keep(runtime_id, record.id)
+    verb = "prepared" if empty else "migrated"
     return StepResult(message=f"The metadata database was {verb}", secrets=secrets)
 
 

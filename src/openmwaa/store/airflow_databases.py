@@ -34,10 +34,10 @@ class AirflowDatabases:
 
     async def ensure(self, environment_id: str, password: Secret) -> None:
         """Make role and database if missing and set the password. Safe to repeat after a crash at any line."""
-        name = sql.Identifier(_name(environment_id))
-        async with self._database.exclusively(_name(environment_id)) as connection:
+        name = sql.Identifier(database_name(environment_id))
+        async with self._database.exclusively(database_name(environment_id)) as connection:
             cursor = await connection.execute(
-                "SELECT 1 FROM pg_roles WHERE rolname = %s", (_name(environment_id),)
+                "SELECT 1 FROM pg_roles WHERE rolname = %s", (database_name(environment_id),)
             )
             verb = "ALTER" if await cursor.fetchone() else "CREATE"
             await connection.execute(
@@ -48,21 +48,21 @@ class AirflowDatabases:
             # A user's own server may give us a role that is no superuser: it must be a member to hand over ownership.
             await connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
             cursor = await connection.execute(
-                "SELECT 1 FROM pg_database WHERE datname = %s", (_name(environment_id),)
+                "SELECT 1 FROM pg_database WHERE datname = %s", (database_name(environment_id),)
             )
             if not await cursor.fetchone():
                 await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
             await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
             # A killed copy leaves it shut.
-            await connection.execute(_connectable(_name(environment_id), True))
+            await connection.execute(connectable(database_name(environment_id), True))
 
     async def drop(self, environment_id: str) -> None:
         """Remove database, copies and role, ending their sessions. Does nothing if they are gone."""
-        async with self._database.exclusively(_name(environment_id)) as connection:
+        async with self._database.exclusively(database_name(environment_id)) as connection:
             # First the copies: the role owns what is in them.
-            for database in [*await self._beside(connection, environment_id), _name(environment_id)]:
-                await connection.execute(_drop(database))
-            name = sql.Identifier(_name(environment_id))
+            for database in [*await self._beside(connection, environment_id), database_name(environment_id)]:
+                await connection.execute(dropping(database))
+            name = sql.Identifier(database_name(environment_id))
             await connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
 
     async def exists(self, environment_id: str) -> bool:
@@ -71,7 +71,7 @@ class AirflowDatabases:
             "SELECT EXISTS (SELECT 1 FROM pg_database"
             " WHERE datname = %(name)s OR starts_with(datname, %(name)s || '_'))"
             " OR EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %(name)s) AS there",
-            {"name": _name(environment_id)},
+            {"name": database_name(environment_id)},
         )
         return bool(row and row["there"])
 
@@ -92,7 +92,7 @@ class AirflowDatabases:
 
             GiveUp: There is no room for a copy.
         """
-        async with self._database.exclusively(_name(environment_id)) as connection:
+        async with self._database.exclusively(database_name(environment_id)) as connection:
             try:
                 if not await self._is_there(connection, _copy_name(environment_id, label)):
                     for statement in copying(environment_id, label):
@@ -107,7 +107,7 @@ class AirflowDatabases:
                 ) from error
             finally:
                 # Also when the copy failed, or a killed predecessor left the door shut.
-                await connection.execute(_connectable(_name(environment_id), True))
+                await connection.execute(connectable(database_name(environment_id), True))
 
     async def restore(self, environment_id: str, label: str) -> None:
         """Put a copy in the place of the database. The copy stays; everything since it was made is lost.
@@ -122,7 +122,7 @@ class AirflowDatabases:
 
             Retry: The disk is full. The database is gone then, to make room; the copy is there.
         """
-        async with self._database.exclusively(_name(environment_id)) as connection:
+        async with self._database.exclusively(database_name(environment_id)) as connection:
             if not await self._is_there(connection, _copy_name(environment_id, label)):
                 raise GiveUp(
                     f"The metadata database cannot be restored: there is no copy {label}",
@@ -134,13 +134,13 @@ class AirflowDatabases:
                     await connection.execute(statement)
             except DiskFull as error:
                 # What is replaced is worth nothing any more, and takes as much room as is needed.
-                await connection.execute(_drop(_name(environment_id)))
+                await connection.execute(dropping(database_name(environment_id)))
                 raise Retry("there is no room to put the metadata database back", after_s=2.0) from error
 
     async def drop_copy(self, environment_id: str, label: str) -> None:
         """Remove a copy. Does nothing if it is gone."""
-        async with self._database.exclusively(_name(environment_id)) as connection:
-            await connection.execute(_drop(_copy_name(environment_id, label)))
+        async with self._database.exclusively(database_name(environment_id)) as connection:
+            await connection.execute(dropping(_copy_name(environment_id, label)))
 
     async def has_copy(self, environment_id: str, label: str) -> bool:
         """Return whether there is a copy of that label; it is whole then."""
@@ -157,7 +157,7 @@ class AirflowDatabases:
     def url(self, environment_id: str, password: Secret) -> Secret:
         """Return `postgresql://env_<id>:<password>@host:port/env_<id>` as the environment uses it."""
         parts = urlsplit(self._database.url.reveal())
-        name = _name(environment_id)
+        name = database_name(environment_id)
         host = parts.hostname or "127.0.0.1"
         return Secret(
             f"postgresql://{name}:{quote(password.reveal(), safe='')}@{host}:{parts.port or 5432}/{name}"
@@ -170,25 +170,22 @@ class AirflowDatabases:
     async def _beside(self, connection: AsyncConnection[DictRow], environment_id: str) -> list[str]:
         """Return the names of all databases of an environment but its own: copies, half a restoration."""
         cursor = await connection.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (f"{_name(environment_id)}_",)
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)",
+            (f"{database_name(environment_id)}_",),
         )
         return [row["datname"] for row in await cursor.fetchall()]
 
 
 def copying(environment_id: str, label: str) -> Sequence[Statement]:
     """Return the statements that make a copy, in order; none of them harms if it is the last one done."""
-    database, copy = _name(environment_id), _copy_name(environment_id, label)
+    database, copy = database_name(environment_id), _copy_name(environment_id, label)
     return (
-        _connectable(database, False),
-        sql.SQL(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = {} AND pid <> pg_backend_pid()"
-        ).format(sql.Literal(database)),
+        *closing(database),
         # Waits up to five seconds for the ended sessions to go. We own it: its role could let itself in.
         sql.SQL("CREATE DATABASE {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
             sql.Identifier(copy), sql.Identifier(database)
         ),
-        _connectable(database, True),
+        connectable(database, True),
     )
 
 
@@ -198,37 +195,56 @@ def restoring(environment_id: str, label: str) -> Sequence[Statement]:
     Whichever was the last one done, doing all of them again gives the same: the copy itself
     is only read, and the database is replaced by one that is already whole.
     """
-    database, copy = _name(environment_id), _copy_name(environment_id, label)
-    fresh = f"{database}_restoring"
+    database, copy = database_name(environment_id), _copy_name(environment_id, label)
+    fresh = unfinished_name(environment_id)
     return (
-        _drop(fresh),
+        dropping(fresh),
         sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} ALLOW_CONNECTIONS false").format(
             sql.Identifier(fresh), sql.Identifier(copy), sql.Identifier(database)
         ),
         # A copy has its objects' owners, not the rights on the database itself.
         sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(fresh)),
-        _drop(database),
+        dropping(database),
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(fresh), sql.Identifier(database)),
-        _connectable(database, True),
+        connectable(database, True),
     )
 
 
-def _connectable(database: str, allowed: bool) -> Statement:
+def closing(database: str) -> Sequence[Statement]:
+    """Return the statements that end every session of a database and let none in."""
+    return (
+        connectable(database, False),
+        sql.SQL(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = {} AND pid <> pg_backend_pid()"
+        ).format(sql.Literal(database)),
+    )
+
+
+def connectable(database: str, allowed: bool) -> Statement:
+    """Return the statement that opens a database to sessions, or shuts it."""
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
         sql.Identifier(database), sql.SQL("true" if allowed else "false")
     )
 
 
-def _drop(database: str) -> Statement:
+def dropping(database: str) -> Statement:
+    """Return the statement that removes a database, ending its sessions, if it is there."""
     return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
 
 
-def _name(environment_id: str) -> str:
+def database_name(environment_id: str) -> str:
+    """Return the name of an environment's database, which is its role's too."""
     return f"env_{environment_id}"
 
 
+def unfinished_name(environment_id: str) -> str:
+    """Return the name of the database that is about to take the place of the environment's."""
+    return f"{database_name(environment_id)}_restoring"
+
+
 def _copy_prefix(environment_id: str) -> str:
-    return f"{_name(environment_id)}_copy_"
+    return f"{database_name(environment_id)}_copy_"
 
 
 def _copy_name(environment_id: str, label: str) -> str:

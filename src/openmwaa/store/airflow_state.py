@@ -5,10 +5,9 @@ Exact and cheap: one indexed query, also with tens of thousands of task instance
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import psycopg
 
+from openmwaa.store.airflow_databases import database_name
 from openmwaa.store.database import Database
 
 _CONNECT_S = 3
@@ -22,8 +21,7 @@ class AirflowState:
 
     async def running_tasks(self, environment_id: str) -> int | None:
         """Return how many tasks run or wait in a worker's queue; None if the database cannot say."""
-        parts = urlsplit(self._database.url.reveal())
-        url = parts._replace(path=f"/env_{environment_id}").geturl()
+        url = self._database.url_of(database_name(environment_id)).reveal()
         try:
             async with await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_S) as connection:
                 cursor = await connection.execute(

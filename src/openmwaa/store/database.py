@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
@@ -62,6 +63,10 @@ class Database:
         database = cls(pool, url)
         await database._migrate()
         return database
+
+    def url_of(self, database: str) -> Secret:
+        """Return our URL of another database of the same server."""
+        return Secret(urlsplit(self.url.reveal())._replace(path=f"/{database}").geturl())
 
     async def close(self) -> None:
         """Close every connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openmwaa.store.airflow_databases import database_name
 from openmwaa.store.database import Database
 
 _SPARE_CONNECTIONS = 10
@@ -44,6 +45,6 @@ class DatabaseServer:
         """
         row = await self._database.one(
             "SELECT pg_database_size(oid) AS size FROM pg_database WHERE datname = %s",
-            (f"env_{environment_id}",),
+            (database_name(environment_id),),
         )
         return int(row["size"]) if row else 0

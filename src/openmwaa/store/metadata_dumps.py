@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -18,7 +17,7 @@ from psycopg.rows import DictRow, dict_row
 
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.kit.secret import Secret
-from openmwaa.store.airflow_databases import AirflowDatabases
+from openmwaa.store.airflow_databases import database_name
 from openmwaa.store.database import Database
 
 _TABLES = (
@@ -44,17 +43,16 @@ class ExportedSnapshot:
 class MetadataDumps:
     """Databases of environments, seen by the administrator."""
 
-    def __init__(self, database: Database, databases: AirflowDatabases) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._databases = databases
 
     def name(self, environment_id: str) -> str:
         """Return the name of an environment's database, which is its owner's too."""
-        return urlsplit(self._databases.url(environment_id, Secret("")).reveal()).path.removeprefix("/")
+        return database_name(environment_id)
 
     def url(self, name: str) -> Secret:
         """Return the administrator's URL of a database of the same server."""
-        return Secret(urlsplit(self._database.url.reveal())._replace(path=f"/{name}").geturl())
+        return self._database.url_of(name)
 
     @asynccontextmanager
     async def export(self, environment_id: str) -> AsyncIterator[ExportedSnapshot]:

@@ -8,6 +8,7 @@ from openmwaa.kit.keyring import Keyring
 from openmwaa.kit.secret import Secret
 from openmwaa.store.airflow_databases import AirflowDatabases
 from openmwaa.store.airflow_state import AirflowState
+from openmwaa.store.airflow_templates import AirflowTemplates
 from openmwaa.store.database import Database
 from openmwaa.store.environments import EnvironmentRepository
 from openmwaa.store.events import EventRepository
@@ -29,8 +30,9 @@ class Store:
         self.access_keys = AccessKeyRepository(database, keyring)
         self.keys = KeyRepository(database, keyring)
         self.airflow_databases = AirflowDatabases(database)
+        self.airflow_templates = AirflowTemplates(database)
         self.airflow_state = AirflowState(database)
-        self.metadata_dumps = MetadataDumps(database, self.airflow_databases)
+        self.metadata_dumps = MetadataDumps(database)
         self.snapshots = SnapshotRepository(database)
         self.schedules = ScheduleRepository(database)
 
