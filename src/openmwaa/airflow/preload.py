@@ -14,6 +14,10 @@ from openmwaa.airflow.secrets import METADATA_URL, RESULTS_URL
 from openmwaa.airflow.versions import AirflowVersion
 from openmwaa.environments.manifest import Placement, Preload
 
+PRELOADED: Final = frozenset({"2.11.2", "3.3.1"})
+"""Versions whose modules are recorded (`openmwaa_airflow/zygote/lists`) and whose forked processes were
+compared with started ones (`tests/integration/test_zygotes.py`)."""
+
 _NOWHERE: Final = "preloaded.invalid"
 
 
@@ -40,8 +44,8 @@ def process_variables(version: str, placement: Placement, *, region: str) -> dic
     }
 
 
-def build_preload(version: AirflowVersion, placement: Placement, *, region: str) -> Preload:
-    """Return what components of a version may be forked from.
+def build_preload(version: AirflowVersion, placement: Placement, *, region: str) -> Preload | None:
+    """Return what components of a version may be forked from; None: they are started as programs.
 
     Args:
         version: The version.
@@ -51,6 +55,8 @@ def build_preload(version: AirflowVersion, placement: Placement, *, region: str)
 
         region: AWS Region of the service.
     """
+    if version.version not in PRELOADED:
+        return None
     neutral = dataclasses.replace(placement, address=_NOWHERE, broker_url=f"redis://{_NOWHERE}/0")
     settings = settings_of_all(version, neutral, web_url=f"https://{_NOWHERE}")
     return Preload(

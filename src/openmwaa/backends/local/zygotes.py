@@ -36,6 +36,9 @@ GROUP: Final = "_zygotes"
 _READY_WITHIN_S: Final = 60.0
 """Longest time that a component waits for a preloaded process that was just started; it takes 5 to 15 s."""
 
+_TRIES: Final = 3
+"""A runtime that cannot be preloaded is not tried again until the agent is restarted."""
+
 _POLL_S: Final = 0.1
 _UNUSED_S: Final = 3600.0
 _OLDEST_S: Final = 24 * 3600.0
@@ -53,12 +56,15 @@ class _Zygote:
         used_at: When an environment last asked for it, on the monotonic clock.
 
         started_at: When it was last started by us, likewise.
+
+        was_ready: It has been ready at least once.
     """
 
     spec: ProcessSpec
     socket: Path
     used_at: float
     started_at: float
+    was_ready: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -73,6 +79,7 @@ class Zygotes:
         self._known: dict[str, _Zygote] = {}
         self._children: dict[str, ForkedChild | str] = {}
         self._changed: dict[str, str] = {}
+        self._given_up: set[str] = set()
 
     def why_not(self, manifest: Manifest) -> str:
         """Return why the processes of an environment are started as programs; empty: they are forked."""
@@ -82,6 +89,11 @@ class Zygotes:
             return "this version of Airflow is not preloaded"
         if not self._isolation.separate_users:
             return "without mounts of its own an environment's home has another path"
+        return self._why_not_this_one(manifest)
+
+    def _why_not_this_one(self, manifest: Manifest) -> str:
+        if key_of(manifest) in self._given_up:
+            return f"preloading failed; see {self._log_of(manifest)}"
         if len(str(self._socket(key_of(manifest)))) > _LONGEST_SOCKET:
             return "the path of the home directory is too long for a socket"
         if changed := self._changed_packages(manifest):
@@ -127,6 +139,8 @@ class Zygotes:
         async with zygote.lock:
             if not self._supervisor.keeps(zygote.spec.name, zygote.spec.identity_hash):
                 await self._start(key, zygote.spec)
+            if await self._gives_up(key, zygote):
+                return None
         return zygote
 
     def forker(self, manifest: Manifest) -> ZygoteForker | None:
@@ -154,6 +168,18 @@ class Zygotes:
             await self._supervisor.ensure(spec, patient=True)
         except (OSError, StillAliveError) as error:
             _log.warning("zygote_not_started", name=spec.name, reason=str(error))
+
+    async def _gives_up(self, key: str, zygote: _Zygote) -> bool:
+        """Return whether it cannot be had: it has ended again and again before it was ready."""
+        zygote.was_ready = zygote.was_ready or zygote.socket.exists()
+        seen = self._supervisor.observe().get(zygote.spec.name)
+        if zygote.was_ready or seen is None or seen.restarts < _TRIES:
+            return False
+        _log.error("zygote_given_up", name=zygote.spec.name, last_exit=seen.last_exit)
+        self._given_up.add(key)
+        await self._stop(zygote.spec.name)
+        self._known.pop(key, None)
+        return True
 
     async def _sweep(self) -> None:
         now = time.monotonic()
@@ -213,10 +239,13 @@ class Zygotes:
             ),
             env={**base_variables({}), **preload.variables},
             cwd=Path("/"),
-            log_path=self._settings.layout.logs / f"zygote-{manifest.runtime}.log",
+            log_path=self._log_of(manifest),
             stop_grace_s=2.0,
             fingerprint=key,
         )
+
+    def _log_of(self, manifest: Manifest) -> Path:
+        return self._settings.layout.logs / f"zygote-{manifest.runtime}.log"
 
     def _socket(self, key: str) -> Path:
         return self._folder / f"{key}.sock"
