@@ -24,7 +24,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "src")]
 from openmwaa.airflow.versions import VERSIONS  # noqa: E402 - found by the line above
 from openmwaa.artifacts.runtimes import Runtime, RuntimeStore  # noqa: E402
 from openmwaa.settings import Settings  # noqa: E402
-from openmwaa_airflow.zygote.modules import EXCLUDED  # noqa: E402
+from openmwaa_airflow.zygote.modules import excluded_from  # noqa: E402
 from tests.airflow import bare  # noqa: E402
 from tests.support.specs import a_spec  # noqa: E402
 
@@ -78,7 +78,7 @@ import importlib, sys
 from openmwaa_airflow.zygote import preload
 from openmwaa_airflow.zygote.journal import Journal
 roots = []
-with preload._hooks(Journal()):
+with preload.watching(Journal(), sys.argv[1:]):
     for name in sys.stdin.read().split():
         if name not in sys.modules:
             try:
@@ -170,7 +170,7 @@ def reduced(runtime: Runtime, names: list[str]) -> list[str]:
     """Return those that must be named for all to be imported."""
     with tempfile.TemporaryDirectory() as home:
         ended = subprocess.run(
-            [str(runtime.path / "bin" / "python"), "-P", "-c", REDUCE],
+            [str(runtime.path / "bin" / "python"), "-P", "-c", REDUCE, *excluded_from(runtime.version)],
             input="\n".join(names),
             env={
                 "AIRFLOW_HOME": home,
@@ -189,7 +189,7 @@ def reduced(runtime: Runtime, names: list[str]) -> list[str]:
 
 def _is_theirs(name: str) -> bool:
     """Return whether a module is a library's, not of one process or one environment."""
-    if name in EXCLUDED or name.startswith(("__", "unusual_prefix", "airflow.macros", "tests")):
+    if name.startswith(("__", "unusual_prefix", "airflow.macros", "tests")):
         return False
     return name not in ("sitecustomize", "usercustomize", "work")
 

@@ -140,17 +140,24 @@ def settings_of(
     return _defaults(spec.environment_class, version) | options | _protected(version, placement, web_url)
 
 
-def settings_of_all(version: AirflowVersion, placement: Placement, *, web_url: str) -> Settings:
+def settings_of_all(
+    environment_class: str, version: AirflowVersion, placement: Placement, *, web_url: str
+) -> Settings:
     """Return the settings of an environment whose user chose nothing.
 
     Args:
+        environment_class: Some versions read the number of web server processes early; everything
+            else is that of any class.
+
         version: As in `settings_of`.
 
         placement: Likewise.
 
         web_url: Likewise.
     """
-    return _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
+    workers = version.option("api.workers")
+    chosen = _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
+    return chosen | {workers: _defaults(environment_class, version)[workers]}
 
 
 def _defaults(environment_class: str, version: AirflowVersion) -> Settings:

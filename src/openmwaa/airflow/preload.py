@@ -44,10 +44,14 @@ def process_variables(version: str, placement: Placement, *, region: str) -> dic
     }
 
 
-def build_preload(version: AirflowVersion, placement: Placement, *, region: str) -> Preload | None:
+def build_preload(
+    environment_class: str, version: AirflowVersion, placement: Placement, *, region: str
+) -> Preload | None:
     """Return what components of a version may be forked from; None: they are started as programs.
 
     Args:
+        environment_class: Of the environment; see `settings_of_all`.
+
         version: The version.
 
         placement: Of any environment; those that differ in more than address, broker and layer get
@@ -58,7 +62,7 @@ def build_preload(version: AirflowVersion, placement: Placement, *, region: str)
     if version.version not in PRELOADED:
         return None
     neutral = dataclasses.replace(placement, address=_NOWHERE, broker_url=f"redis://{_NOWHERE}/0")
-    settings = settings_of_all(version, neutral, web_url=f"https://{_NOWHERE}")
+    settings = settings_of_all(environment_class, version, neutral, web_url=f"https://{_NOWHERE}")
     return Preload(
         argv=("python", "-P", "-m", "openmwaa_airflow.zygote"),
         variables={

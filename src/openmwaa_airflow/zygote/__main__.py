@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 from openmwaa_airflow.zygote import child
-from openmwaa_airflow.zygote.modules import modules_of
+from openmwaa_airflow.zygote.modules import excluded_from, modules_of
 from openmwaa_airflow.zygote.preload import NotPreloadedError, preload
 from openmwaa_airflow.zygote.program import Program
 from openmwaa_airflow.zygote.server import Server
+
+_FIRST_HELD = 4
+"""Descriptors from here on belong to nobody once the mounts are made; below are output and the host's mounts."""
 
 
 def main() -> None:
@@ -27,10 +30,13 @@ def main() -> None:
     child.find_title()
     launcher = child.load_launcher(launcher_path)
     host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    os.dup2(host_mounts, _FIRST_HELD - 1)
+    host_mounts = _FIRST_HELD - 1
     _show_home(launcher, home)
     began = time.monotonic()
     try:
-        journal, failed = preload(modules_of(version("apache-airflow")))
+        airflow = version("apache-airflow")
+        journal, failed = preload(modules_of(airflow), excluded_from(airflow))
     except (NotPreloadedError, FileNotFoundError) as error:
         sys.exit(f"This Airflow cannot be preloaded: {error}")
     child.find_generators()
@@ -41,6 +47,11 @@ def main() -> None:
         f"{len(journal.options)} options and {len(journal.variables)} variables were read; "
         f"all variables were looked at by {', '.join(sorted(journal.walkers)) or 'nobody'}"
     )
+    if os.environ.get("DUMPJ"):
+        for r, o in journal.options.items():
+            _say(f"OPT {r.reader} {r.method} {r.arguments} {o}")
+        for n, v in journal.variables.items():
+            _say(f"VAR {n}={v}")
     connection = Server(path).serve()
     if connection is not None:
         request = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
@@ -51,6 +62,7 @@ def _show_home(launcher: ModuleType, home: str) -> None:
     """See an empty folder at AIRFLOW_HOME, in mounts of our own: importing Airflow writes there."""
     launcher.enter_namespace()
     launcher.show(launcher.hold(home), os.environ["AIRFLOW_HOME"])
+    os.closerange(_FIRST_HELD, os.sysconf("SC_OPEN_MAX"))
 
 
 def _say(text: str) -> None:

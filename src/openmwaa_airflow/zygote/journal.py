@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from openmwaa_airflow.zygote.traps import OPTIONS_OF, VARIABLES_ALLOWED, VARIABLES_OF_LIBRARIES
+from openmwaa_airflow.zygote.traps import LOOK_AT_ALL, OPTIONS_OF, VARIABLES_ALLOWED, VARIABLES_OF_LIBRARIES
 
 _PARSERS = frozenset(
     {
@@ -62,7 +62,8 @@ class OptionRead:
     @property
     def option(self) -> tuple[str, str]:
         """Section and key in lower case; the key is empty where a whole section was read."""
-        section, key = (*self.arguments, "", "")[:2]
+        named = dict(self.keywords)
+        section, key = (*self.arguments, named.get("section", ""), named.get("key", ""))[:2]
         return str(section).lower(), str(key).lower()
 
     def what_counts(self, outcome: Outcome) -> Outcome:
@@ -192,7 +193,8 @@ class Journal:
             self.options.setdefault(read, gave)
 
     def _note_variable(self, name: str, value: str | None) -> None:
-        if name.startswith(_ENVIRONMENT_PREFIX) and _name(_caller(sys._getframe(2))) in _PARSERS:
+        reader = _name(_caller(sys._getframe(2)))
+        if reader in LOOK_AT_ALL or (name.startswith(_ENVIRONMENT_PREFIX) and reader in _PARSERS):
             return  # the option is noted
         self.variables.setdefault(name, value)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "lists"
 
-EXCLUDED = (
+_ALWAYS_EXCLUDED = (
     # Options of one environment are read when these are imported: brokers, log folders, executors.
     "airflow.__main__",
     "airflow.api_fastapi.main",
@@ -22,12 +22,34 @@ EXCLUDED = (
     # Code of an environment's own.
     "airflow_local_settings",
 )
-"""Modules that each component imports itself; also what is imported by nobody else."""
+_EXECUTORS = ("airflow.executors.base_executor",)
+_COMMAND_LINE = (
+    "airflow.cli.cli_config",
+    "airflow.cli.cli_parser",
+    "airflow.providers.amazon.aws.cli.definition",
+    "airflow.providers.celery.cli.definition",
+    "airflow.providers.fab.cli.definition",
+)
+_EXCLUDED_OF = {
+    # Here the auth manager imports the command line.
+    "2.10.3": _EXECUTORS,
+    "2.11.2": _EXECUTORS,
+    # And here the scheduler imports the executors too.
+    "3.0.6": (),
+    "3.2.1": (*_EXECUTORS, *_COMMAND_LINE),
+    "3.3.1": (*_EXECUTORS, *_COMMAND_LINE),
+}
+"""Version -> modules that read options which users often set, and that nothing else needs at import."""
 
 
 def versions() -> list[str]:
     """Return the versions that can be preloaded."""
     return sorted(path.stem for path in _FOLDER.glob("*.txt"))
+
+
+def excluded_from(version: str) -> frozenset[str]:
+    """Return the modules that each component imports itself."""
+    return frozenset((*_ALWAYS_EXCLUDED, *_EXCLUDED_OF.get(version, ())))
 
 
 def modules_of(version: str) -> list[str]:
@@ -37,4 +59,5 @@ def modules_of(version: str) -> list[str]:
         FileNotFoundError: The version cannot be preloaded.
     """
     lines = (_FOLDER / f"{version}.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    excluded = excluded_from(version)
+    return [line for line in lines if line and not line.startswith("#") and line not in excluded]

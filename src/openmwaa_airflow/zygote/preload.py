@@ -15,12 +15,11 @@ import importlib.machinery
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 from openmwaa_airflow.zygote.journal import Journal
-from openmwaa_airflow.zygote.modules import EXCLUDED
 
 AS_LIBRARY = "_AIRFLOW__AS_LIBRARY"
 """Airflow's own switch: import without `settings.initialize()`."""
@@ -38,11 +37,13 @@ class NotPreloadedError(Exception):
     """This Airflow cannot be preloaded."""
 
 
-def preload(names: Iterable[str]) -> tuple[Journal, list[str]]:
+def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, list[str]]:
     """Import modules, and make what components share beyond modules.
 
     Args:
         names: Modules in order.
+
+        excluded: Modules that must not be imported.
 
     Returns:
         What was read; and what could not be imported, a line each.
@@ -53,12 +54,13 @@ def preload(names: Iterable[str]) -> tuple[Journal, list[str]]:
     journal = Journal()
     gc.disable()
     os.environ[AS_LIBRARY] = "1"
-    with journal.recording_variables(), _hooks(journal), warnings.catch_warnings():
+    with journal.recording_variables(), watching(journal, excluded), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each child would be told of deprecations in others' code
         failed = [said for name in names if (said := _import(name))]
         _map_tables()
         _build_execution_api()
     del os.environ[AS_LIBRARY]
+    _end_idle_threads()
     require_one_thread()
     _settle_memory()
     return journal, failed
@@ -73,6 +75,14 @@ def require_one_thread() -> None:
     count = len(os.listdir("/proc/self/task"))
     if count != 1:
         raise NotPreloadedError(f"{count} threads run in the preloaded process")
+
+
+def _end_idle_threads() -> None:
+    """Fork once: numpy's OpenBLAS starts a thread at import, and ends it whenever its process forks."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _import(name: str) -> str:
@@ -117,9 +127,9 @@ def _settle_memory() -> None:
 
 
 @contextlib.contextmanager
-def _hooks(journal: Journal) -> Iterator[None]:
+def watching(journal: Journal, excluded: Container[str]) -> Iterator[None]:
     """Watch imports: keep modules out, and note reads from the first one on."""
-    watcher = _Watcher(journal)
+    watcher = _Watcher(journal, excluded)
     sys.meta_path.insert(0, watcher)
     try:
         yield
@@ -131,14 +141,15 @@ def _hooks(journal: Journal) -> Iterator[None]:
 class _Watcher(importlib.abc.MetaPathFinder):
     """Refuses excluded modules; wraps the parsers' classes once their modules are executed."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, excluded: Container[str]) -> None:
         self._journal = journal
+        self._excluded = excluded
         self._ends: list[Callable[[], None]] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname in EXCLUDED:
+        if fullname in self._excluded:
             raise ModuleNotFoundError(f"{fullname} is not preloaded", name=fullname)
         if fullname not in _PARSERS:
             return None

@@ -22,6 +22,8 @@ def _path(value: Any) -> str:
 OPTIONS_OF: Mapping[tuple[str, str, str], Callable[[Any], Any]] = {
     # Which collation ids have: that depends on the kind of database alone.
     ("airflow.models.base", "database", "sql_alchemy_conn"): _scheme,
+    # Whether names of assets must be ASCII: that depends on the kind of database alone.
+    ("airflow.sdk.definitions.asset", "database", "sql_alchemy_conn"): _scheme,
     # What it keeps is the path below which it serves (`COPIES` has the rest).
     ("airflow.api_fastapi.app", "api", "base_url"): _path,
 }
@@ -51,6 +53,9 @@ VARIABLES_OF_LIBRARIES = (
     "NUMEXPR_*",
 )
 """Read by the interpreter or by libraries without our notice."""
+
+LOOK_AT_ALL = frozenset({"fsspec.config", "platform", "wsgiref.handlers"})
+"""Modules that look at every variable: for names below, to start a program, for a server that is not used."""
 
 VARIABLES_ALLOWED = (
     "_AIRFLOW__AS_LIBRARY",  # keeps the zygote itself from connecting anywhere; `takeover` does what it skips
