@@ -231,6 +231,9 @@ class _Builder:
         if self._version.generation == 2:
             pid = str(self._placement.airflow_home / "run" / "webserver-{index}.pid")
             arguments = ("webserver", "--hostname", "{address}", "--port", "{port}", "--pid", pid)
+            if not self._spec.logging["WebserverLogs"].enabled:
+                # gunicorn's line per request knows no level, and every probe would write one.
+                arguments = (*arguments, "--access-logfile", "")
         else:
             arguments = ("api-server", "--host", "{address}", "--port", "{port}", "--proxy-headers")
         return self._component(
@@ -241,16 +244,7 @@ class _Builder:
             probe=HttpProbe(self._version.probe_path),
             port=WEB_PORT,
             stop_grace_s=_WEB_STOP_GRACE_S,
-            variables=self._web_variables(),
         )
-
-    def _web_variables(self) -> dict[str, str]:
-        # The proxy that TLS ends at connects from here.
-        variables = {"FORWARDED_ALLOW_IPS": "127.0.0.1"}
-        if self._version.generation == 2 and not self._spec.logging["WebserverLogs"].enabled:
-            # gunicorn's line per request knows no level, and every probe would write one.
-            variables[variable("webserver.access_logfile")] = ""
-        return variables
 
     def worker(self) -> Component:
         # No -H: with it Airflow first asks all workers for their names and waits a second for

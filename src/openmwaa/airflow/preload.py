@@ -32,6 +32,9 @@ def process_variables(version: str, placement: Placement, *, region: str) -> dic
         "PYTHONPATH": str(placement.plug_in_path),
         "PYTHONUNBUFFERED": "1",
         "LANG": "C.UTF-8",
+        # The proxy that TLS ends at connects from here. Only web servers need it, but gunicorn reads
+        # it when it is imported, wherever that is.
+        "FORWARDED_ALLOW_IPS": "127.0.0.1",
         "LOGNAME": "airflow",  # a user id without a name has no other
         "USER": "airflow",
         # Also what the real service sets (mwaa.md 5.5, 5.6).

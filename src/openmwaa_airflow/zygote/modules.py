@@ -14,7 +14,10 @@ _ALWAYS_EXCLUDED = (
     # Options of one environment are read when these are imported: brokers, log folders, executors.
     "airflow.__main__",
     "airflow.api_fastapi.main",
+    "airflow.cli.cli_parser",
     "airflow.config_templates.airflow_local_settings",
+    "airflow.providers.amazon.aws.cli.definition",
+    "airflow.providers.celery.cli.definition",
     "airflow.providers.celery.executors.celery_executor",
     "airflow.providers.celery.executors.celery_executor_utils",
     "airflow.providers.celery.executors.default_celery",
@@ -23,13 +26,7 @@ _ALWAYS_EXCLUDED = (
     "airflow_local_settings",
 )
 _EXECUTORS = ("airflow.executors.base_executor",)
-_COMMAND_LINE = (
-    "airflow.cli.cli_config",
-    "airflow.cli.cli_parser",
-    "airflow.providers.amazon.aws.cli.definition",
-    "airflow.providers.celery.cli.definition",
-    "airflow.providers.fab.cli.definition",
-)
+_COMMAND_LINE = ("airflow.cli.cli_config", "airflow.providers.fab.cli.definition")
 _EXCLUDED_OF = {
     # Here the auth manager imports the command line.
     "2.10.3": _EXECUTORS,

@@ -54,12 +54,14 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
     journal = Journal()
     gc.disable()
     os.environ[AS_LIBRARY] = "1"
-    with journal.recording_variables(), watching(journal, excluded), warnings.catch_warnings():
+    with journal.recording_variables(), watching(journal, excluded) as watcher, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each child would be told of deprecations in others' code
         failed = [said for name in names if (said := _import(name))]
         _map_tables()
         _build_execution_api()
     del os.environ[AS_LIBRARY]
+    if went_on := watcher.went_on_without():
+        raise NotPreloadedError(went_on)
     _end_idle_threads()
     require_one_thread()
     _settle_memory()
@@ -127,12 +129,12 @@ def _settle_memory() -> None:
 
 
 @contextlib.contextmanager
-def watching(journal: Journal, excluded: Container[str]) -> Iterator[None]:
+def watching(journal: Journal, excluded: Container[str]) -> Iterator[_Watcher]:
     """Watch imports: keep modules out, and note reads from the first one on."""
     watcher = _Watcher(journal, excluded)
     sys.meta_path.insert(0, watcher)
     try:
-        yield
+        yield watcher
     finally:
         sys.meta_path.remove(watcher)
         watcher.end()
@@ -145,11 +147,13 @@ class _Watcher(importlib.abc.MetaPathFinder):
         self._journal = journal
         self._excluded = excluded
         self._ends: list[Callable[[], None]] = []
+        self._refused: list[tuple[str, str]] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname in self._excluded:
+            self._refused.append((fullname, _importer()))
             raise ModuleNotFoundError(f"{fullname} is not preloaded", name=fullname)
         if fullname not in _PARSERS:
             return None
@@ -158,6 +162,16 @@ class _Watcher(importlib.abc.MetaPathFinder):
             spec.loader = _Executing(spec.loader, self._watch)
         return spec
 
+    def went_on_without(self) -> str:
+        """Return which module swallowed that another is not preloaded; empty if none did.
+
+        It would be another than in a program of its own.
+        """
+        for name, importer in self._refused:
+            if importer in sys.modules and importer not in (__name__, "importlib"):
+                return f"{importer} went on without {name}"
+        return ""
+
     def end(self) -> None:
         for end in self._ends:
             end()
@@ -165,6 +179,14 @@ class _Watcher(importlib.abc.MetaPathFinder):
     def _watch(self, module: ModuleType) -> None:
         kind = getattr(module, _PARSERS[module.__name__])
         self._ends.append(self._journal.record_options(module.__name__, kind))
+
+
+def _importer() -> str:
+    """Return the module that imports what is being looked for."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("importlib"):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")) if frame else ""
 
 
 class _Executing(importlib.abc.Loader):
