@@ -62,6 +62,7 @@ def _show_home(launcher: ModuleType, home: str) -> None:
     """See an empty folder at AIRFLOW_HOME, in mounts of our own: importing Airflow writes there."""
     launcher.enter_namespace()
     launcher.show(launcher.hold(home), os.environ["AIRFLOW_HOME"])
+    os.chdir(os.environ["AIRFLOW_HOME"])  # where every component starts; some modules keep it
     os.closerange(_FIRST_HELD, os.sysconf("SC_OPEN_MAX"))
 
 

@@ -22,6 +22,8 @@ _ALWAYS_EXCLUDED = (
     "airflow.providers.celery.executors.celery_executor_utils",
     "airflow.providers.celery.executors.default_celery",
     "openmwaa_airflow.celery_config",
+    # Its options' defaults are who and where it was imported.
+    "gunicorn",
     # Code of an environment's own.
     "airflow_local_settings",
 )

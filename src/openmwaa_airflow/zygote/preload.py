@@ -30,6 +30,7 @@ _PARSERS = {
 }
 """Module -> the class in it whose reads are noted."""
 
+_WHO = ("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "getlogin")
 _EXECUTION_API = "airflow.api_fastapi.execution_api.app"
 
 
@@ -54,7 +55,12 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
     journal = Journal()
     gc.disable()
     os.environ[AS_LIBRARY] = "1"
-    with journal.recording_variables(), watching(journal, excluded) as watcher, warnings.catch_warnings():
+    with (
+        journal.recording_variables(),
+        watching(journal, excluded) as watcher,
+        asking_who() as asked,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # each child would be told of deprecations in others' code
         failed = [said for name in names if (said := _import(name))]
         _map_tables()
@@ -62,6 +68,8 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
     del os.environ[AS_LIBRARY]
     if went_on := watcher.went_on_without():
         raise NotPreloadedError(went_on)
+    if asked:
+        raise NotPreloadedError(f"{asked[0]} keeps the user that it is imported as")
     _end_idle_threads()
     require_one_thread()
     _settle_memory()
@@ -138,6 +146,28 @@ def watching(journal: Journal, excluded: Container[str]) -> Iterator[_Watcher]:
     finally:
         sys.meta_path.remove(watcher)
         watcher.end()
+
+
+@contextlib.contextmanager
+def asking_who() -> Iterator[list[str]]:
+    """Note which modules ask for the user or group of this process: every child has others."""
+    asked: list[str] = []
+    originals = {name: getattr(os, name) for name in _WHO}
+
+    def noting(original: Callable[[], Any]) -> Callable[[], Any]:
+        def ask() -> Any:
+            asked.append(str(sys._getframe(1).f_globals.get("__name__")))
+            return original()
+
+        return ask
+
+    for name, original in originals.items():
+        setattr(os, name, noting(original))
+    try:
+        yield asked
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
