@@ -14,6 +14,7 @@ import importlib.abc
 import importlib.machinery
 import os
 import sys
+import urllib.parse
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from types import ModuleType
@@ -66,6 +67,7 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
         _map_tables()
         _build_execution_api()
     del os.environ[AS_LIBRARY]
+    urllib.parse.clear_cache()  # addresses that lead nowhere
     if went_on := watcher.went_on_without():
         raise NotPreloadedError(went_on)
     if asked:

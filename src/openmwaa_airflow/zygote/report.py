@@ -25,6 +25,7 @@ def main() -> None:
     import airflow  # noqa: PLC0415 - this is what is looked at
     from airflow import configuration, settings  # noqa: PLC0415
     from airflow.cli import cli_parser  # noqa: PLC0415
+    from airflow.providers_manager import ProvidersManager  # noqa: PLC0415
 
     parser = cli_parser.get_parser()
     report = {
@@ -35,19 +36,21 @@ def main() -> None:
         "settings": {name: repr(getattr(settings, name, None)) for name in _SETTINGS},
         "engine": repr(settings.engine),
         "secrets_backends": [type(one).__name__ for one in configuration.secrets_backend_list],
+        "providers": {name: one.version for name, one in ProvidersManager().providers.items()},
         "commands": sorted(parser._subparsers._group_actions[0].choices),
         "interpreter": {
-            "argv": sys.argv[1:],
+            "argv": list(sys.argv),
             "executable": sys.executable,
-            "orig_argv": sys.orig_argv,
-            "path": sys.path,
+            "orig_argv": list(sys.orig_argv),
+            "path": list(sys.path),
             "prefix": sys.prefix,
             "main": str(getattr(sys.modules["__main__"].__spec__, "name", None)),
         },
         "process": {"uid": os.getuid(), "groups": os.getgroups(), "umask": _umask(), "cwd": os.getcwd()},
         "variables": dict(os.environ),
-        "stale": _holders(sys.argv[1]) if len(sys.argv) > 1 else [],
     }
+    text, sys.argv[1:], sys.orig_argv[:] = "".join(sys.argv[1:]), [], []  # they hold it too
+    report["stale"] = _holders(text) if text else []
     json.dump(report, sys.stdout)
 
 
@@ -78,20 +81,21 @@ def _holders(text: str) -> list[str]:
     """Return what holds a string with a text in it, of all that modules lead to."""
     seen: set[int] = set()
     found: list[str] = []
-    # sys.argv and this function's own name it too.
     todo: list[tuple[str, Any]] = [
         (name, vars(module)) for name, module in list(sys.modules.items()) if name not in ("sys", "__main__")
     ]
     while todo and len(found) < _SHOWN:
         where, holder = todo.pop()
-        if isinstance(holder, dict):
+        if issubclass(type(holder), dict):
+            if "__spec__" in holder and "__name__" in holder:
+                where = str(holder["__name__"])
             named = [
                 (f"{where}.{key}" if isinstance(key, str) else where, value) for key, value in holder.items()
             ]
         else:
             named = [(where, value) for value in gc.get_referents(holder)]
         for name, value in named:
-            if isinstance(value, str):
+            if issubclass(type(value), str):  # not `isinstance`: that wakes proxies
                 if text in value:
                     found.append(f"{name}: {value[:200]}")
             elif id(value) not in seen and gc.is_tracked(value):

@@ -108,6 +108,7 @@ def forget_distributions() -> None:
         getattr(type(manager), "_instances", {}).pop(manager, None)
         manager._initialized = False
     for name in _ENTRY_POINTS:
-        cached = getattr(sys.modules.get(name), "_get_grouped_entry_points", None)
+        # Not by `getattr`: a former name of the module may answer, with a warning.
+        cached = vars(sys.modules[name]).get("_get_grouped_entry_points") if name in sys.modules else None
         if cached is not None:
             cached.cache_clear()
