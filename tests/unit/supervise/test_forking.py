@@ -17,7 +17,7 @@ import pytest
 
 from openmwaa.supervise import ManagedProcess, ProcessSpec, ProcessTable, Supervisor
 from openmwaa.supervise.forking import CannotForkError, Command, ForkedChild, fork
-from openmwaa.supervise.identity import carries, identity_of, was_forked
+from openmwaa.supervise.identity import carries, identity_of, marked, was_forked
 from openmwaa.supervise.orphans import become_subreaper, reap_orphans
 from openmwaa.supervise.process import kill_marked
 from openmwaa.supervise.sandbox import LAUNCHER, Sandbox
@@ -217,6 +217,41 @@ async def test_without_the_preloaded_process_a_program_is_started(
     reaper.cancel()
     for name in ("one", "three"):
         await supervisor.remove(name)
+
+
+async def test_what_was_forked_for_a_killed_supervisor_is_adopted(
+    table: ProcessTable, make: Make, forker: Forking, tmp_path: Path
+) -> None:
+    """It died between the fork and the note of it: the marker leads to the process."""
+    code = f"""
+import asyncio, os, signal
+from pathlib import Path
+import openmwaa.supervise.process as process
+from openmwaa.supervise import ProcessSpec, ProcessTable, Supervisor
+from openmwaa.supervise.forking import fork
+
+class Dying:
+    def fork(self, name, command, stdio):
+        fork(Path({str(forker.path)!r}), command, stdio)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+folder = Path({str(tmp_path)!r})
+asyncio.run(Supervisor(ProcessTable(folder / "table")).ensure(ProcessSpec(
+    name="one", argv=("python", "import time; time.sleep(600)"), env={{}}, cwd=folder,
+    log_path=folder / "one.log", forker=Dying(), fingerprint="same",
+)))
+"""
+    killed = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    record = table.read("one")
+    assert record
+    assert record.identity is None
+    await until(lambda: list(marked(record.marker)))
+    supervisor = Supervisor(table)
+    await supervisor.ensure(make(forker=forker, fingerprint="same"))
+    assert forker.forked == 0
+    assert [supervisor.observe()["one"].pid] == list(marked(record.marker))
+    await supervisor.remove("one")
 
 
 async def test_a_client_that_goes_away_gets_no_process(
