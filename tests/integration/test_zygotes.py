@@ -53,7 +53,12 @@ pytestmark = [
 
 PORT_BASE = 31770
 REPORT = ("python", "-P", "-m", "openmwaa_airflow.zygote.report", "preloaded.invalid")
-RANDOM = {("api", "secret_key"), ("webserver", "secret_key"), ("api_auth", "jwt_secret")}
+RANDOM = {
+    ("api", "secret_key"),
+    ("api_auth", "jwt_secret"),
+    ("core", "internal_api_secret_key"),
+    ("webserver", "secret_key"),
+}
 """Options whose default each process makes for itself."""
 
 KEPT = ("airflow.sdk.definitions.asset.SQL_ALCHEMY_CONN",)

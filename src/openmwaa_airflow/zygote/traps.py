@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 
 def _scheme(value: Any) -> str:
@@ -16,7 +15,7 @@ def _scheme(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    return urlsplit(str(value)).path.rstrip("/")
+    return str(value).partition("://")[2].partition("/")[2].rstrip("/")
 
 
 OPTIONS_OF: Mapping[tuple[str, str, str], Callable[[Any], Any]] = {
