@@ -32,6 +32,7 @@ from openmwaa.backends.local.environment import Host, LocalEnvironment
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.backends.local.probes import Prober
+from openmwaa.backends.local.zygotes import Zygotes
 from openmwaa.environments.manifest import Manifest
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.environments.requests import Limits
@@ -223,12 +224,14 @@ async def node_agent(settings: Settings) -> AsyncIterator[NodeAgent]:
     """Build the node agent; at the end it lets go of what runs, and that goes on."""
     source = SourceBucket(_s3_access(load_endpoints(settings)))
     isolation = Isolation(settings)
+    supervisor = Supervisor(ProcessTable(settings.layout.node_processes))
     host = Host(
         settings=settings,
         keyring=LocalKeyring(settings.layout.master_key),
-        supervisor=Supervisor(ProcessTable(settings.layout.node_processes)),
+        supervisor=supervisor,
         isolation=isolation,
         prober=Prober(),
+        zygotes=Zygotes(settings, supervisor, isolation),
         variables=dict(os.environ),
     )
 

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 
-from openmwaa_airflow import startup
+from openmwaa_airflow import preloaded, startup
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     os.dup2(2, 1)  # before anything is imported: DAG files and Airflow print what they like
 
     _run_script()
+    preloaded.use()
     from airflow.configuration import conf  # noqa: PLC0415 - after the script: it reads variables
 
     folder = conf.get("core", "dags_folder")

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from openmwaa_airflow import startup
+from openmwaa_airflow import preloaded, startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     for leftover in (f"{name}.pid", f"{name}.ready"):
         (run / leftover).unlink(missing_ok=True)
     startup.apply(name)
+    preloaded.use()
     sys.argv = [str(Path(sys.executable).with_name("airflow")), *arguments]
 
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - after the component has its name

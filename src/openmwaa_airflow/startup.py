@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from openmwaa_airflow import startup_variables
+from openmwaa_airflow import preloaded, startup_variables
 from openmwaa_airflow.startup_log import MOST_BYTES, ScriptLog
 from openmwaa_airflow.startup_processes import (
     ends_within,
@@ -91,6 +91,10 @@ def apply(component: str) -> None:
     except ScriptFailedError as error:
         print(f"Airflow was not started. {error}", file=sys.stderr, flush=True)  # noqa: T201 - the component's log
         sys.exit(FAILED)
+    if preloaded.is_forked():  # it becomes a program after all if one of them needs that
+        os.environ.clear()
+        os.environ.update(variables)
+        return
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)  # noqa: S606 - that is the purpose
 
 

@@ -36,7 +36,7 @@ GROUPS = ["sg-0000000000000000a"]
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would point AWS clients or the service elsewhere."""
     foreign = ("AWS_", "OPENMWAA_", "PYTHONDONTWRITEBYTECODE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    kept = {RUNTIMES_FOLDER}
+    kept = {RUNTIMES_FOLDER, "OPENMWAA_ZYGOTE"}
     return {key: value for key, value in os.environ.items() if key in kept or not key.startswith(foreign)}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from openmwaa.airflow.options import WEB_PORT, settings_of, variable
+from openmwaa.airflow.preload import build_preload, process_variables
 from openmwaa.airflow.secrets import GENERATION_OF, ONLY_FOR
 from openmwaa.airflow.startup_rules import LONGEST_S, component_variables, startup_rules
 from openmwaa.airflow.versions import AirflowVersion, airflow_version
@@ -157,6 +158,7 @@ def build_manifest(
         secrets={name: sealed for name, sealed in mine.items() if name not in ONLY_FOR},
         components=tuple(components),
         dags=DagSource(bucket=bucket_of(spec.source_bucket_arn), prefix=_folder_prefix(spec.dag_s3_path)),
+        preload=build_preload(spec.environment_class, version, placement, region=surroundings.region),
     )
 
 
@@ -165,27 +167,12 @@ def _process_variables(
 ) -> dict[str, str]:
     """Return the variables that are not Airflow's own configuration."""
     return {
-        "AIRFLOW_HOME": str(placement.airflow_home),
-        # Airflow writes its defaults into this file if it is missing and believes them ever after.
-        # Those of another version would break it: the default XCom backend of 3 is no module on 2.
-        "AIRFLOW_CONFIG": str(placement.airflow_home / f"airflow-{spec.airflow_version}.cfg"),
-        "HOME": str(placement.airflow_home),
+        **process_variables(spec.airflow_version, placement, region=surroundings.region),
         "PATH": f"{placement.runtime_path}/bin:/usr/local/bin:/usr/bin:/bin",
-        "PYTHONPATH": str(placement.plug_in_path),
-        "PYTHONUNBUFFERED": "1",
-        "LANG": "C.UTF-8",
-        "LOGNAME": "airflow",  # a user id without a name has no other
-        "USER": "airflow",
         # Also what the real service sets (mwaa.md 5.5, 5.6).
         "AIRFLOW_ENV_NAME": spec.name,
         "AIRFLOW_ENV_ID": environment_id,
-        "AIRFLOW_VERSION": spec.airflow_version,
-        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
-        "AWS_EXECUTION_ENV": f"Amazon_MWAA_{spec.airflow_version.replace('.', '')}",
         "CUSTOMER_ACCOUNT_ID": surroundings.account_id,
-        "SQLALCHEMY_SILENCE_UBER_WARNING": "1",
-        "AWS_REGION": surroundings.region,
-        "AWS_DEFAULT_REGION": surroundings.region,
         "AWS_ENDPOINT_URL_S3": surroundings.s3_endpoint_url,
         # Read by openmwaa_airflow.
         **_broker_variables(placement, environment_id),
@@ -244,6 +231,9 @@ class _Builder:
         if self._version.generation == 2:
             pid = str(self._placement.airflow_home / "run" / "webserver-{index}.pid")
             arguments = ("webserver", "--hostname", "{address}", "--port", "{port}", "--pid", pid)
+            if not self._spec.logging["WebserverLogs"].enabled:
+                # gunicorn's line per request knows no level, and every probe would write one.
+                arguments = (*arguments, "--access-logfile", "")
         else:
             arguments = ("api-server", "--host", "{address}", "--port", "{port}", "--proxy-headers")
         return self._component(
@@ -254,16 +244,7 @@ class _Builder:
             probe=HttpProbe(self._version.probe_path),
             port=WEB_PORT,
             stop_grace_s=_WEB_STOP_GRACE_S,
-            variables=self._web_variables(),
         )
-
-    def _web_variables(self) -> dict[str, str]:
-        # The proxy that TLS ends at connects from here.
-        variables = {"FORWARDED_ALLOW_IPS": "127.0.0.1"}
-        if self._version.generation == 2 and not self._spec.logging["WebserverLogs"].enabled:
-            # gunicorn's line per request knows no level, and every probe would write one.
-            variables[variable("webserver.access_logfile")] = ""
-        return variables
 
     def worker(self) -> Component:
         # No -H: with it Airflow first asks all workers for their names and waits a second for

@@ -52,6 +52,9 @@ _PROTECTED_ELSEWHERE: Final = frozenset(
         "webserver.web_server_ssl_key",
     }
 )
+_ANY_CLASS: Final = "mw1.small"
+"""Classes differ in numbers of processes alone, which are read when these start."""
+
 _INDIRECT: Final = re.compile(r"_(cmd|secret)$")
 _KEY: Final = re.compile(r"^(?P<section>common\.io|[^.]+)\.(?P<key>.+)$", re.IGNORECASE)
 """One section of Airflow has a dot in its name."""
@@ -134,12 +137,32 @@ def settings_of(
     # Under a deprecated name an option would lose against our default, which has the new name.
     options = {known.current(name): value for name, value in mine.items() if name in known.deprecated}
     options |= {name: value for name, value in mine.items() if name not in known.deprecated}
-    return _defaults(spec, version) | options | _protected(version, placement, web_url)
+    return _defaults(spec.environment_class, version) | options | _protected(version, placement, web_url)
 
 
-def _defaults(spec: EnvironmentSpec, version: AirflowVersion) -> Settings:
+def settings_of_all(
+    environment_class: str, version: AirflowVersion, placement: Placement, *, web_url: str
+) -> Settings:
+    """Return the settings of an environment whose user chose nothing.
+
+    Args:
+        environment_class: Some versions read the number of web server processes early; everything
+            else is that of any class.
+
+        version: As in `settings_of`.
+
+        placement: Likewise.
+
+        web_url: Likewise.
+    """
+    workers = version.option("api.workers")
+    chosen = _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
+    return chosen | {workers: _defaults(environment_class, version)[workers]}
+
+
+def _defaults(environment_class: str, version: AirflowVersion) -> Settings:
     """Return what a user may change."""
-    size = CLASSES[spec.environment_class]
+    size = CLASSES[environment_class]
     chosen = {
         # As MWAA (mwaa.md 6.3).
         "core.parallelism": "10000",

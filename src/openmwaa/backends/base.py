@@ -33,6 +33,8 @@ class ReplicaSeen:
         last_exit: How it last ended unexpectedly, for people, e.g. `signal 9`.
 
         log_tail: Last lines of its output if it keeps failing to start, else empty.
+
+        forked: It was forked from a process that had loaded Airflow, not started as a program.
     """
 
     kind: Kind
@@ -47,6 +49,7 @@ class ReplicaSeen:
     rss_bytes: int = 0
     last_exit: str | None = None
     log_tail: tuple[str, ...] = ()
+    forked: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Observed:
         converged: The same, and nothing else runs: what is no longer wanted has ended.
 
         isolation: Which isolation is in force, e.g. `user+mounts`, and what is missing.
+
+        not_forked: Why not every replica is forked; empty if all are.
     """
 
     exists: bool
@@ -81,6 +86,7 @@ class Observed:
     dags: DagsSeen | None = None
     isolation: str = ""
     missing_isolation: tuple[str, ...] = ()
+    not_forked: str = ""
 
 
 @dataclass(frozen=True)

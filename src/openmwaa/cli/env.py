@@ -83,6 +83,9 @@ def environment_lines(shown: dict[str, Any]) -> list[str]:
     if shown["isolation"]:
         facts.append(("Isolation", shown["isolation"]))
     facts += [("Not enforced", sentence) for sentence in shown["missing_isolation"]]
+    if shown["replicas"]:
+        why = shown["not_forked"]
+        facts.append(("Start", f"as programs: {why}" if why else "forked from one preloaded process"))
     if "logs" in shown:
         facts.append(("Logs", shown["logs"]["components"]))
         facts.append(("Task logs", shown["logs"]["tasks"]))

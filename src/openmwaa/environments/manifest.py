@@ -100,6 +100,23 @@ class DagSource:
 
 
 @dataclass(frozen=True)
+class Preload:
+    """A process that has loaded what components are made of, and that they can be forked from.
+
+    Nothing in it belongs to one environment: those with an equal one share the process.
+
+    Attributes:
+        argv: Command; the program is one of the runtime's, whatever layer is on top. The backend adds
+            where it listens and what else it must know of this host.
+
+        variables: Its environment variables.
+    """
+
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a backend needs to run one environment.
 
@@ -116,6 +133,9 @@ class Manifest:
         components: In dependency order: started and replaced from first to last.
 
         layer: Id of the layer on top of the runtime: packages, plugins, start-up script.
+
+        preload: What components may be forked from; None: each is started as a program. Either gives
+            the same.
     """
 
     environment_id: str
@@ -126,6 +146,7 @@ class Manifest:
     components: tuple[Component, ...]
     dags: DagSource
     layer: str | None = None
+    preload: Preload | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` restores an equal manifest."""
@@ -151,9 +172,11 @@ class Manifest:
                 }
             )
 
+        preload = data.get("preload")
         return cls(
             **{
                 **data,
+                "preload": Preload(tuple(preload["argv"]), preload["variables"]) if preload else None,
                 "components": tuple(component(entry) for entry in data["components"]),
                 "dags": DagSource(**data["dags"]),
             }

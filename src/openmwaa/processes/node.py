@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -11,6 +10,7 @@ from openmwaa.kit.logs import configure_logging
 from openmwaa.kit.unix_server import serve_unix
 from openmwaa.processes.control import stop_on_signals
 from openmwaa.settings import Settings
+from openmwaa.supervise.orphans import become_subreaper, reap_orphans
 from openmwaa.wiring import node_agent
 
 _log = structlog.get_logger()
@@ -19,14 +19,18 @@ _log = structlog.get_logger()
 async def run_node(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; environments go on and are adopted by the next agent."""
     configure_logging(level=settings.log_level, process="node")
+    become_subreaper()
     stop = stop_on_signals()
     async with node_agent(settings) as agent:
         await agent.start()
-        mirrors = asyncio.create_task(agent.mirror_for_ever())
+        background = [
+            asyncio.create_task(one)
+            for one in (agent.mirror_for_ever(), agent.keep_zygotes(), reap_orphans())
+        ]
         _log.info("node_started", home=str(settings.home))
         try:
             await serve_unix({settings.layout.node_socket: agent.app()}, stop)
         finally:
-            mirrors.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await mirrors
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)

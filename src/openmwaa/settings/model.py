@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     """`auto`: as root, each environment runs as its own Linux user in its own mount namespace.
     `off`, or not root: environments run as the user of the service, which `openmwaa doctor` says."""
 
+    zygote: Literal["auto", "off"] = "auto"
+    """`auto`: where isolation is in force, one process per runtime loads Airflow once, and components are
+    forked from it: they start in a second and share memory. `off`: each is started as a program.
+    What an environment does is the same."""
+
     max_environments: Annotated[int, Field(ge=1, le=250)] = 10
     """Quota of environments, as MWAA has per account and Region."""
 

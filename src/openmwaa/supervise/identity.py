@@ -113,6 +113,11 @@ def carries(pid: int, prefix: str) -> bool:
     return bool(marker) and marker.startswith(prefix)
 
 
+def was_forked(pid: int) -> bool:
+    """Return whether a process was forked from a preloaded one: it shows its marker and nothing else."""
+    return _environment(pid).count(b"\0") == 1 and bool(_marker(pid))
+
+
 def user_of(pid: int) -> int | None:
     """Return the real user of a process; None if it is gone."""
     try:

@@ -1,8 +1,10 @@
 """Enters a sandbox, then becomes the program: `launcher.py INSTRUCTIONS PROGRAM ARGUMENT…`.
 
 Run as a script with `python -I -S`; imports the standard library only. Starts as root and
-ends as the sandbox's user, without a way back.
+ends as the sandbox's user, without a way back. A process that is forked and not started calls `enter`.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -10,6 +12,10 @@ import json
 import os
 import stat
 import sys
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all the rest
+if TYPE_CHECKING:
+    from typing import Any
 
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
@@ -103,32 +109,41 @@ def enter_namespace() -> None:
     mount("none", "/", "", MS_REC | MS_PRIVATE)
 
 
-def main() -> None:
-    """Follow the instructions and become the program."""
-    if sys.argv[1] == "probe":
-        enter_namespace()
-        return
-    sandbox = json.loads(sys.argv[1])
+def show(held_source: str, target: str) -> None:
+    """Show what is held at `target` too, whether that exists or not."""
+    if os.path.exists(target):
+        bind(held_source, target)
+    else:
+        add_entry(target, held_source)
+
+
+def enter(sandbox: dict[str, Any]) -> None:
+    """Become the sandbox's user in its mounts. Leaves descriptors open that `exec` closes."""
     mounts = sandbox["mounts"]
     if mounts:
         enter_namespace()
-        # Held before anything is covered; closed by `exec`.
+        # Held before anything is covered.
         held = {path: hold(path) for path in mounts["keep"]}
         covers = [(one["target"], one["source"] and hold(one["source"])) for one in mounts["covers"]]
         binds = [(hold(source), target) for source, target in mounts["binds"]]
         for target, held_source in covers:
             cover(target, held_source, held)
         for held_source, target in binds:
-            if os.path.exists(target):
-                bind(held_source, target)
-            else:
-                add_entry(target, held_source)
+            show(held_source, target)
     os.setgroups([])
     os.setresgid(sandbox["gid"], sandbox["gid"], sandbox["gid"])
     os.setresuid(sandbox["uid"], sandbox["uid"], sandbox["uid"])
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     os.umask(UMASK)
     os.chdir(sandbox["cwd"])
+
+
+def main() -> None:
+    """Follow the instructions and become the program."""
+    if sys.argv[1] == "probe":
+        enter_namespace()
+        return
+    enter(json.loads(sys.argv[1]))
     os.execve(sys.argv[2], sys.argv[2:], os.environ)  # noqa: S606 - becoming the program is the purpose
 
 

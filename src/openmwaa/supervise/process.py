@@ -10,13 +10,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
+from openmwaa.supervise.forking import Command, ForkedChild, Forker
 from openmwaa.supervise.identity import (
     MARKER_VARIABLE,
     ProcessIdentity,
@@ -25,6 +26,7 @@ from openmwaa.supervise.identity import (
     running,
     user_of,
 )
+from openmwaa.supervise.orphans import inherited_exit
 from openmwaa.supervise.spec import ProcessSpec
 from openmwaa.supervise.table import ProcessRecord, ProcessTable
 
@@ -32,6 +34,8 @@ _log = structlog.get_logger()
 
 _KILL_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.05
+
+_Child = subprocess.Popen[bytes] | ForkedChild
 
 _LET_GO: list[subprocess.Popen[bytes]] = []
 """Children that run on without us. Kept, because Popen warns of one that is collected while it runs."""
@@ -58,7 +62,7 @@ class StillAliveError(Exception):
 class ManagedProcess:
     """A process that runs, with a file descriptor that means it and no other."""
 
-    def __init__(self, record: ProcessRecord, pidfd: int, child: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, record: ProcessRecord, pidfd: int, child: _Child | None) -> None:
         self.record = record
         self._pidfd = pidfd
         self._child = child
@@ -87,15 +91,9 @@ class ManagedProcess:
             stop_grace_s=spec.stop_grace_s,
         )
         table.write(record)
-        child = _spawn(spec, marker)
-        try:
-            pidfd = os.pidfd_open(child.pid)
-        except OSError:
-            child.kill()
-            child.wait()
-            raise
+        child, pidfd = _begin(spec, marker)
         identity = identity_of(child.pid)
-        if identity is not None:
+        if identity is not None and not has_ended(pidfd):  # a forked child's number may be another's by then
             record = replace(record, identity=identity)
             try:
                 table.write(record)
@@ -128,11 +126,7 @@ class ManagedProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the main process runs."""
-        if self._pidfd < 0:
-            return False
-        ended = select.poll()  # not select(): that knows only the first 1024 descriptors
-        ended.register(self._pidfd, select.POLLIN)
-        return not ended.poll(0)
+        return self._pidfd >= 0 and not has_ended(self._pidfd)
 
     def send(self, number: int) -> None:
         """Signal the main process only; does nothing if it has ended."""
@@ -173,15 +167,25 @@ class ManagedProcess:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-            if self._child is not None and self._child.returncode is None:
+            if isinstance(self._child, ForkedChild):
+                self._child.close()
+            elif self._child is not None and self._child.returncode is None:
                 _LET_GO.append(self._child)
 
     def _reap(self) -> ExitReport:
-        if self._child is None:
-            return ExitReport(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout=1)
-        return ExitReport(self._child.returncode)
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout=1)
+            if self._child.returncode is not None:
+                return ExitReport(self._child.returncode)
+        return ExitReport(inherited_exit(self._pidfd))
+
+
+def has_ended(pidfd: int) -> bool:
+    """Return whether the process that a descriptor means has ended."""
+    ended = select.poll()  # not select(): that knows only the first 1024 descriptors
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(0))
 
 
 async def wait_for_end(pidfd: int) -> None:
@@ -252,23 +256,49 @@ def _kill(identity: ProcessIdentity) -> bool:
     return True
 
 
-def _spawn(spec: ProcessSpec, marker: str) -> subprocess.Popen[bytes]:
-    # SPT_NOENV: process titles must not overwrite the environment, where the marker is.
-    environment = {"SPT_NOENV": "1", **spec.env, MARKER_VARIABLE: marker}
+def _begin(spec: ProcessSpec, marker: str) -> tuple[_Child, int]:
+    """Fork or start a process; return it with a descriptor that means it."""
     spec.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = os.open(spec.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     try:
-        return subprocess.Popen(
-            spec.sandbox.command(spec.argv, spec.cwd) if spec.sandbox else spec.argv,
-            env=environment,
-            cwd=None if spec.sandbox else spec.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        if spec.forker is not None and (forked := _fork(spec, spec.forker, marker, log)):
+            return forked, forked.pidfd
+        child = _spawn(spec, marker, log)
     finally:
         os.close(log)
+    try:
+        return child, os.pidfd_open(child.pid)
+    except OSError:
+        child.kill()
+        child.wait()
+        raise
+
+
+def variables_of(env: Mapping[str, str], marker: str) -> dict[str, str]:
+    """Return the variables that a process gets: its own, and those by which it is recognised."""
+    # SPT_NOENV: process titles must not overwrite the environment, where the marker is.
+    return {"SPT_NOENV": "1", **env, MARKER_VARIABLE: marker}
+
+
+def _fork(spec: ProcessSpec, forker: Forker, marker: str, log: int) -> ForkedChild | None:
+    command = Command(spec.argv, variables_of(spec.env, marker), spec.cwd, marker, spec.sandbox)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        return forker.fork(spec.name, command, (nothing, log, log))
+    finally:
+        os.close(nothing)
+
+
+def _spawn(spec: ProcessSpec, marker: str, log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        spec.sandbox.command(spec.argv, spec.cwd) if spec.sandbox else spec.argv,
+        env=variables_of(spec.env, marker),
+        cwd=None if spec.sandbox else spec.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 def _find_leader(marker: str) -> ProcessIdentity | None:

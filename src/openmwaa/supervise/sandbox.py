@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -47,9 +48,13 @@ class Sandbox:
     gid: int
     mounts: Mounts | None = None
 
+    def instructions(self, cwd: Path) -> dict[str, Any]:
+        """Return what `launcher.py` follows, as plain values."""
+        return {**dataclasses.asdict(self), "cwd": str(cwd)}
+
     def command(self, argv: tuple[str, ...], cwd: Path) -> tuple[str, ...]:
         """Return the command that enters the sandbox and becomes `argv`."""
-        instructions = json.dumps({**dataclasses.asdict(self), "cwd": str(cwd)})
+        instructions = json.dumps(self.instructions(cwd))
         # -I -S: neither the target's PYTHON* variables nor site packages concern the launcher.
         return (sys.executable, "-I", "-S", str(LAUNCHER), instructions, *argv)
 

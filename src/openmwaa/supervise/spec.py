@@ -6,9 +6,10 @@ import hashlib
 import json
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from openmwaa.supervise.forking import Forker
 from openmwaa.supervise.sandbox import Sandbox
 
 
@@ -36,6 +37,8 @@ class ProcessSpec:
 
         fingerprint: Two specs with the same one are the same process. Empty: made from argv
             and env.
+
+        forker: Forks it where that is possible, instead of starting a program.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ProcessSpec:
     stop_grace_s: float = 10.0
     sandbox: Sandbox | None = None
     fingerprint: str = ""
+    forker: Forker | None = field(default=None, compare=False)
 
     @property
     def identity_hash(self) -> str:

@@ -30,8 +30,8 @@ def dying_write(self, record):
     if where == "after-record" and not record.identity: die()
     if where == "after-identity" and record.identity: die()
 
-def dying_spawn(spec, marker):
-    child = spawn(spec, marker)
+def dying_spawn(*how):
+    child = spawn(*how)
     if where == "after-spawn": die()
     return child
 

@@ -79,6 +79,7 @@ def environment_view(
         "dags": _plain(dataclasses.asdict(seen.dags)) if seen and seen.dags else None,
         "isolation": seen.isolation if seen else "",
         "missing_isolation": list(seen.missing_isolation) if seen else [],
+        "not_forked": seen.not_forked if seen else "",
         "unseen": unseen,
     }
 

@@ -58,6 +58,14 @@ class NodeAgent:
             except Exception:  # noqa: BLE001 - one broken file must not keep the others from running
                 _log.exception("not_loaded", environment_id=name)
 
+    async def keep_zygotes(self) -> None:
+        """Have what components are forked from ready before it is needed, and stopped when it is not."""
+        zygotes = self._host.zygotes
+        for environment in list(self._environments.values()):
+            if environment.manifest is not None:
+                await zygotes.want(environment.manifest)
+        await zygotes.sweep_for_ever()
+
     async def mirror_for_ever(self) -> None:
         """Keep every DAG folder up to date. A slow or broken one does not hold up the others."""
         under_way: dict[str, asyncio.Task[None]] = {}
@@ -121,6 +129,7 @@ class NodeAgent:
     async def _prepare(self, request: Request) -> Response:
         manifest = Manifest.from_json(await request.json())
         environment = self._get(manifest.environment_id)
+        await self._host.zygotes.want(manifest)  # it loads while the rest is prepared
         await environment.prepare(manifest)
         if environment.manifest is not None and environment.manifest.dags != manifest.dags:
             # What runs still has its former DAGs; `ensure` brings the others.
@@ -140,6 +149,7 @@ class NodeAgent:
             body["argv"],
             timeout_s=body["timeout_s"],
             stdin=base64.b64decode(body["stdin"]),
+            forker=await self._host.zygotes.prepare(manifest),
         )
         return JSONResponse(
             {

@@ -15,12 +15,16 @@ from openmwaa.backends.local.environment import LocalEnvironment
 from openmwaa.backends.local.replicas import resolve
 from openmwaa.environments.manifest import Manifest
 from openmwaa.kit.errors import GiveUp
-from openmwaa.supervise.identity import MARKER_VARIABLE
-from openmwaa.supervise.process import kill_marked, wait_for_end
+from openmwaa.supervise.forking import Command, ForkedChild, Forker
+from openmwaa.supervise.orphans import inherited_exit
+from openmwaa.supervise.process import kill_marked, variables_of, wait_for_end
 from openmwaa.supervise.table import ProcessTable
 
 _MOST_OUTPUT: Final = 6 * 1024 * 1024
 _TIMED_OUT: Final = 124
+_NOT_TOLD: Final = -9
+"""What a command counts as whose preloaded process died, so that nobody knows how it ended."""
+
 _PREFIX: Final = "run-"
 _LAST_OUTPUT_S: Final = 5.0
 """How long output may still come after the command and all that it started have ended."""
@@ -34,10 +38,26 @@ async def run_command(
     *,
     timeout_s: float,
     stdin: bytes = b"",
+    forker: Forker | None = None,
 ) -> CommandResult:
     """Run one command in the environment's sandbox and wait for it.
 
     What it started ends with it. Output beyond 6 MiB per stream is cut off.
+
+    Args:
+        environment: Where it runs.
+
+        table: Its folder is part of the marker.
+
+        manifest: Gives variables and runtime.
+
+        argv: The command; a bare program name is one of the runtime's.
+
+        timeout_s: Longest time.
+
+        stdin: Its standard input.
+
+        forker: Forks it if it can; None: it is started as a program.
 
     Returns:
         The result; exit code 124 if it was killed at the time limit.
@@ -46,33 +66,32 @@ async def run_command(
         GiveUp: There is no such program.
     """
     marker = f"{table.marker_prefix(environment.id)}/{_PREFIX}{secrets.token_hex(6)}"
-    process = await _start(environment, manifest, argv, marker)
+    running = await _start(environment, manifest, argv, marker, forker)
     stdout, stderr = bytearray(), bytearray()
     readers = [
-        asyncio.create_task(_read(process.stdout, stdout)),
-        asyncio.create_task(_read(process.stderr, stderr)),
+        asyncio.create_task(_read(running.stdout, stdout)),
+        asyncio.create_task(_read(running.stderr, stderr)),
     ]
-    feed = asyncio.create_task(_feed(process.stdin, stdin))
+    feed = asyncio.create_task(_feed(running.stdin, stdin))
     timed_out = False
     try:
         async with asyncio.timeout(timeout_s):
-            await _end_of(process)
+            await running.end()
     except TimeoutError:
         timed_out = True
     finally:
         # Also when the caller went away: nobody waits for the command any more.
         feed.cancel()
         await kill_marked(marker)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_OUTPUT_S):
-            await process.wait()
+    code = await running.code()
     await asyncio.wait((feed, *readers), timeout=_LAST_OUTPUT_S)
     for task in readers:
         task.cancel()
+    running.close()
     if timed_out:
         stderr += f"\nThe command was stopped after {timeout_s:.0f} seconds.\n".encode()
         return CommandResult(_TIMED_OUT, bytes(stdout), bytes(stderr))
-    return CommandResult(process.returncode or 0, bytes(stdout), bytes(stderr))
+    return CommandResult(code, bytes(stdout), bytes(stderr))
 
 
 async def kill_leftover_commands(table: ProcessTable, environment_id: str) -> None:
@@ -81,37 +100,136 @@ async def kill_leftover_commands(table: ProcessTable, environment_id: str) -> No
 
 
 async def _start(
-    environment: LocalEnvironment, manifest: Manifest, argv: Sequence[str], marker: str
-) -> Process:
+    environment: LocalEnvironment,
+    manifest: Manifest,
+    argv: Sequence[str],
+    marker: str,
+    forker: Forker | None,
+) -> _Started | _Forked:
     specs = environment.specs
     program, *arguments = argv
-    command = (resolve(program, specs.runtime(manifest)), *arguments)
-    sandbox = specs.sandbox(manifest)
-    folder = specs.working_folder
+    command = Command(
+        argv=(resolve(program, specs.runtime(manifest)), *arguments),
+        env=variables_of(specs.variables(manifest), marker),
+        cwd=specs.working_folder,
+        marker=marker,
+        sandbox=specs.sandbox(manifest),
+    )
+    if forker is not None and (forked := await _Forked.start(forker, command)):
+        return forked
     try:
-        return await asyncio.create_subprocess_exec(
-            *(sandbox.command(command, folder) if sandbox else command),
-            env={"SPT_NOENV": "1", **specs.variables(manifest), MARKER_VARIABLE: marker},
+        return await _Started.start(command)
+    except FileNotFoundError as error:
+        raise GiveUp(f"{program} cannot be run: {error.strerror}", code="NO_SUCH_PROGRAM") from error
+
+
+class _Started:
+    """A command as a program of its own."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+
+    @classmethod
+    async def start(cls, command: Command) -> _Started:
+        sandbox, folder = command.sandbox, command.cwd
+        process = await asyncio.create_subprocess_exec(
+            *(sandbox.command(command.argv, folder) if sandbox else command.argv),
+            env=command.env,
             cwd=None if sandbox else folder,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise GiveUp(f"{program} cannot be run: {error.strerror}", code="NO_SUCH_PROGRAM") from error
+        return cls(process)
+
+    async def end(self) -> None:
+        """Wait for the main process alone. `wait` waits for the pipes too, which a child may hold open."""
+        try:
+            pidfd = os.pidfd_open(self._process.pid)
+        except ProcessLookupError:
+            return
+        try:
+            await wait_for_end(pidfd)
+        finally:
+            os.close(pidfd)
+
+    async def code(self) -> int:
+        """Return how it ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_OUTPUT_S):
+                await self._process.wait()
+        return self._process.returncode or 0
+
+    def close(self) -> None:
+        """Nothing is left to close."""
 
 
-async def _end_of(process: Process) -> None:
-    """Wait for the main process alone. `process.wait` waits for the pipes too, which a child may hold open."""
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return
-    try:
-        await wait_for_end(pidfd)
-    finally:
-        os.close(pidfd)
+class _Forked:
+    """A command forked from a preloaded process."""
+
+    def __init__(
+        self,
+        child: ForkedChild,
+        stdin: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+        transports: Sequence[asyncio.BaseTransport],
+    ) -> None:
+        self._child = child
+        self._transports = transports
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+
+    @classmethod
+    async def start(cls, forker: Forker, command: Command) -> _Forked | None:
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, feed), (read_stdout, stdout), (read_stderr, stderr) = pipes
+        child = forker.fork(command.marker, command, (stdin, stdout, stderr))
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+        if child is None:
+            for descriptor in (feed, read_stdout, read_stderr):
+                os.close(descriptor)
+            return None
+        writer, written = await _writer(feed)
+        out, out_transport = await _reader(read_stdout)
+        err, err_transport = await _reader(read_stderr)
+        return cls(child, writer, out, err, (written, out_transport, err_transport))
+
+    async def end(self) -> None:
+        """Wait for the main process alone."""
+        await wait_for_end(self._child.pidfd)
+
+    async def code(self) -> int:
+        """Return how it ended."""
+        code = await asyncio.to_thread(self._child.wait, _LAST_OUTPUT_S)
+        if code is None:
+            code = inherited_exit(self._child.pidfd)
+        return _NOT_TOLD if code is None else code
+
+    def close(self) -> None:
+        """Close what is ours."""
+        for transport in self._transports:
+            transport.close()
+        self._child.close()
+        os.close(self._child.pidfd)
+
+
+async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    return reader, transport
+
+
+async def _writer(descriptor: int) -> tuple[asyncio.StreamWriter, asyncio.BaseTransport]:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(descriptor, "wb")
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop), transport
 
 
 async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:

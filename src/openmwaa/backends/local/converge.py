@@ -87,6 +87,7 @@ class Convergence:
         Raises:
             OSError: A process cannot be recorded.
         """
+        await self._host.zygotes.want(manifest)  # also for what has to be started again later
         wanted = {replica.name: replica for replica in replicas_of(manifest)}
         seen = self.seen()
         surplus = [name for name in seen if name not in wanted and kind_and_index(name)]
@@ -122,8 +123,14 @@ class Convergence:
         )
 
     async def _ensure(self, manifest: Manifest, replica: Replica) -> None:
-        if not self._host.supervisor.keeps(f"{self._id}/{replica.name}", replica.hash):
-            await self._host.supervisor.ensure(self.specs.replica(manifest, replica), patient=True)
+        if self._host.supervisor.keeps(f"{self._id}/{replica.name}", replica.hash):
+            return
+        known, zygotes = self.seen().get(replica.name), self._host.zygotes
+        runs = known is not None and known.pid is not None and known.spec_hash == replica.hash
+        # What is to be adopted waits for nobody.
+        forker = zygotes.forker(manifest) if runs else await zygotes.prepare(manifest)
+        spec = self.specs.replica(manifest, replica, forker)
+        await self._host.supervisor.ensure(spec, patient=True)
 
     async def _replace(
         self, manifest: Manifest, wanted: dict[str, Replica], is_current: Callable[[], bool]

@@ -28,7 +28,7 @@ from openmwaa.environments.manifest import Kind, Manifest
 from openmwaa.kit.errors import GiveUp, Retry
 from openmwaa.kit.files import write_atomically
 from openmwaa.supervise import ProcessSeen
-from openmwaa.supervise.identity import marked
+from openmwaa.supervise.identity import marked, was_forked
 from openmwaa.supervise.process import StillAliveError, kill_marked, kill_user
 
 __all__ = ["Host", "LocalEnvironment", "Mirror"]
@@ -153,6 +153,7 @@ class LocalEnvironment:
             dags=self._dags,
             isolation=isolation.name,
             missing_isolation=isolation.missing,
+            not_forked=self._not_forked(manifest, replicas),
         )
 
     async def stop(self, *, grace_s: float | None = None) -> None:
@@ -262,6 +263,18 @@ class LocalEnvironment:
                 raise Retry("the environment's broker does not answer")
             await asyncio.sleep(0.02)
 
+    def _not_forked(self, manifest: Manifest | None, replicas: list[ReplicaSeen]) -> str:
+        """Return why not every replica is forked; the first reason that is known."""
+        if manifest is None or not replicas:
+            return ""
+        zygotes = self._host.zygotes
+        if why := zygotes.why_not(manifest):
+            return why
+        started = [f"{one.kind}-{one.index}" for one in replicas if one.running and not one.forked]
+        reasons = {name: zygotes.cold(f"{self.id}/{name}") for name in started}
+        known = next((why for why in reasons.values() if why), "")
+        return known or ("they were started before it was ready" if started else "")
+
     def _has_leftovers(self) -> bool:
         return any(marked(self._host.supervisor.table.marker_prefix(f"{self.id}/")))
 
@@ -282,6 +295,7 @@ class LocalEnvironment:
             rss_bytes=memory,
             last_exit=process.last_exit,
             log_tail=() if ready or not process.restarts else _tail(self.folders.logs / f"{name}.log"),
+            forked=process.pid is not None and was_forked(process.pid),
         )
 
 

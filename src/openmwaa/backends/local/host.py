@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.backends.local.probes import Prober
+from openmwaa.backends.local.zygotes import Zygotes
 from openmwaa.kit.keyring import Keyring
 from openmwaa.settings import Settings
 from openmwaa.supervise import Supervisor
@@ -21,4 +22,5 @@ class Host:
     supervisor: Supervisor
     isolation: Isolation
     prober: Prober
+    zygotes: Zygotes
     variables: Mapping[str, str]

@@ -26,8 +26,9 @@ def _source() -> tuple[Path, str]:
         raise ModuleNotFoundError(_PACKAGE)
     folder = Path(spec.submodule_search_locations[0])
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return folder, digest.hexdigest()[:12]
 
 

@@ -11,6 +11,7 @@ from openmwaa.backends.local.host import Host
 from openmwaa.backends.local.replicas import Replica, base_variables, interpreter_folder
 from openmwaa.environments.manifest import Manifest
 from openmwaa.supervise import ProcessSpec, Sandbox
+from openmwaa.supervise.forking import Forker
 
 
 class Specs:
@@ -54,8 +55,16 @@ class Specs:
         plain = {**manifest.variables, **(component.variables if component else {})}
         return {**base_variables(self._host.variables), **plain, **opened}
 
-    def replica(self, manifest: Manifest, replica: Replica) -> ProcessSpec:
-        """Return how to run a replica."""
+    def replica(self, manifest: Manifest, replica: Replica, forker: Forker | None = None) -> ProcessSpec:
+        """Return how to run a replica.
+
+        Args:
+            manifest: What runs.
+
+            replica: Which one.
+
+            forker: Forks it; None: it is started as a program.
+        """
         component = replica.component
         return ProcessSpec(
             name=f"{self._id}/{replica.name}",
@@ -67,6 +76,7 @@ class Specs:
             stop_grace_s=component.stop_grace_s,
             sandbox=self.sandbox(manifest),
             fingerprint=replica.hash,
+            forker=forker,
         )
 
     def broker(self, manifest: Manifest) -> ProcessSpec:

@@ -11,6 +11,7 @@ import structlog
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.backends.local.replicas import kind_and_index
+from openmwaa.backends.local.zygotes import GROUP
 from openmwaa.settings import Settings
 from openmwaa.supervise import ProcessTable, Supervisor
 from openmwaa.supervise.process import StillAliveError, kill_marked, kill_user
@@ -50,7 +51,7 @@ async def stop_all_environments(settings: Settings, *, grace_s: float = _GRACE_S
         await kill_marked(table.marker_prefix())
         for uid in _users(settings):
             await kill_user(uid)  # also what threw its marker away
-    return len({name.partition("/")[0] for name in names})
+    return len({name.partition("/")[0] for name in names} - {GROUP})
 
 
 def _users(settings: Settings) -> list[int]:

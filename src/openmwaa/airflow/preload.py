@@ -1,0 +1,78 @@
+"""What a process must be told to import Airflow for every environment of a runtime. Pure.
+
+Options and variables are those of an environment whose user chose nothing. What belongs to one
+environment is replaced by a value that works nowhere: if Airflow kept one, it would be noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from openmwaa.airflow.options import settings_of_all, variable
+from openmwaa.airflow.secrets import METADATA_URL, RESULTS_URL
+from openmwaa.airflow.versions import AirflowVersion
+from openmwaa.environments.manifest import Placement, Preload
+
+PRELOADED: Final = frozenset({"2.10.3", "2.11.2", "3.0.6", "3.3.1"})
+"""Versions whose modules are recorded (`openmwaa_airflow/zygote/lists`) and whose forked processes were
+compared with started ones (`tests/integration/test_zygotes.py`)."""
+
+_NOWHERE: Final = "preloaded.invalid"
+
+
+def process_variables(version: str, placement: Placement, *, region: str) -> dict[str, str]:
+    """Return the variables of every process of every environment of a version, without options."""
+    return {
+        "AIRFLOW_HOME": str(placement.airflow_home),
+        # Airflow writes its defaults into this file if it is missing and believes them ever after.
+        # Those of another version would break it: the default XCom backend of 3 is no module on 2.
+        "AIRFLOW_CONFIG": str(placement.airflow_home / f"airflow-{version}.cfg"),
+        "HOME": str(placement.airflow_home),
+        "PYTHONPATH": str(placement.plug_in_path),
+        "PYTHONUNBUFFERED": "1",
+        "LANG": "C.UTF-8",
+        # The proxy that TLS ends at connects from here. Only web servers need it, but gunicorn reads
+        # it when it is imported, wherever that is.
+        "FORWARDED_ALLOW_IPS": "127.0.0.1",
+        "LOGNAME": "airflow",  # a user id without a name has no other
+        "USER": "airflow",
+        # Also what the real service sets (mwaa.md 5.5, 5.6).
+        "AIRFLOW_VERSION": version,
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+        "AWS_EXECUTION_ENV": f"Amazon_MWAA_{version.replace('.', '')}",
+        "SQLALCHEMY_SILENCE_UBER_WARNING": "1",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+    }
+
+
+def build_preload(
+    environment_class: str, version: AirflowVersion, placement: Placement, *, region: str
+) -> Preload | None:
+    """Return what components of a version may be forked from; None: they are started as programs.
+
+    Args:
+        environment_class: Of the environment; see `settings_of_all`.
+
+        version: The version.
+
+        placement: Of any environment; those that differ in more than address, broker and layer get
+            different answers.
+
+        region: AWS Region of the service.
+    """
+    if version.version not in PRELOADED:
+        return None
+    neutral = dataclasses.replace(placement, address=_NOWHERE, broker_url=f"redis://{_NOWHERE}/0")
+    settings = settings_of_all(environment_class, version, neutral, web_url=f"https://{_NOWHERE}")
+    return Preload(
+        argv=("python", "-P", "-m", "openmwaa_airflow.zygote"),
+        variables={
+            **process_variables(version.version, placement, region=region),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            **{variable(option): value for option, value in settings.items()},
+            METADATA_URL: f"postgresql+psycopg2://{_NOWHERE}/none",
+            RESULTS_URL: f"db+postgresql+psycopg2://{_NOWHERE}/none",
+        },
+    )

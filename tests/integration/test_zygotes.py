@@ -1,0 +1,322 @@
+"""Processes forked from a preloaded Airflow, compared with those that were started.
+
+Real runtimes in the sandboxes of a real home; no database is needed for what is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openmwaa.airflow.components import Surroundings, build_manifest
+from openmwaa.airflow.preload import PRELOADED
+from openmwaa.airflow.secrets import new_secrets
+from openmwaa.airflow.versions import VERSIONS
+from openmwaa.artifacts.layers import LayerInputs, LayerStore
+from openmwaa.artifacts.runtimes import Runtime, RuntimeStore
+from openmwaa.backends.base import CommandResult
+from openmwaa.backends.local.backend import LocalBackend
+from openmwaa.backends.local.commands import run_command
+from openmwaa.backends.local.environment import LocalEnvironment
+from openmwaa.backends.local.host import Host
+from openmwaa.backends.local.isolation import Isolation
+from openmwaa.backends.local.probes import Prober
+from openmwaa.backends.local.zygotes import Zygotes
+from openmwaa.environments.manifest import Manifest
+from openmwaa.kit.keyring import LocalKeyring
+from openmwaa.kit.secret import Secret
+from openmwaa.services.users import prepare_home, service_user
+from openmwaa.settings import Settings
+from openmwaa.supervise import ProcessTable, Supervisor
+from openmwaa.supervise.identity import marked
+from openmwaa.supervise.process import kill_marked
+from openmwaa_airflow.zygote.modules import versions
+from tests.support.eventually import eventually
+from tests.support.packages import plugins_zip, wheel
+from tests.support.service import a_home
+from tests.support.specs import a_spec
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="a home of its own needs root"),
+]
+
+PORT_BASE = 31770
+REPORT = ("python", "-P", "-m", "openmwaa_airflow.zygote.report", "preloaded.invalid")
+RANDOM = {
+    ("api", "secret_key"),
+    ("api_auth", "jwt_secret"),
+    ("core", "internal_api_secret_key"),
+    ("webserver", "secret_key"),
+}
+"""Options whose default each process makes for itself."""
+
+KEPT = ("airflow.sdk.definitions.asset.SQL_ALCHEMY_CONN",)
+"""Copies that stay: `openmwaa_airflow.zygote.traps` says which part of each is used."""
+
+LOCAL = "--no-index\n--find-links /usr/local/airflow/plugins\n"
+SLOW = pytest.mark.thorough
+NEWEST = "3.3.1"
+
+
+@dataclass
+class Home:
+    """A home with what runs commands in it, and no agent."""
+
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self.table = ProcessTable(self.settings.layout.node_processes)
+        self.supervisor = Supervisor(self.table)
+        isolation = Isolation(self.settings)
+        self.zygotes = Zygotes(self.settings, self.supervisor, isolation)
+        self.keyring = LocalKeyring(self.settings.layout.master_key)
+        self.host = Host(self.settings, self.keyring, self.supervisor, isolation, Prober(), self.zygotes, {})
+
+    def manifest(self, runtime: Runtime, *, layer: str | None = None, **options: str) -> Manifest:
+        name = f"e{len(options)}{runtime.version.replace('.', '')}"
+        place = LocalBackend(self.settings).place(name, 1, runtime.id, layer)
+        secrets = {
+            **new_secrets(),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": Secret("postgresql+psycopg2://a:b@127.0.0.1:9/c"),
+            "AIRFLOW__CELERY__RESULT_BACKEND": Secret("db+postgresql+psycopg2://a:b@127.0.0.1:9/c"),
+        }
+        return build_manifest(
+            a_spec(
+                airflow_version=runtime.version,
+                airflow_configuration_options={key.replace("__", "."): one for key, one in options.items()},
+            ),
+            environment_id=name,
+            ordinal=1,
+            runtime=runtime.id,
+            layer=layer,
+            placement=place,
+            secrets={
+                key: self.keyring.seal(one, context=f"environment/{name}/{key}")
+                for key, one in secrets.items()
+            },
+            surroundings=Surroundings(
+                web_url="https://127.0.0.1:8750",
+                gateway_public_key="key",
+                s3_endpoint_url="http://127.0.0.1:9",
+                region="us-east-1",
+                account_id="000000000000",
+            ),
+        )
+
+    async def run(
+        self, manifest: Manifest, *argv: str, fork: bool, stdin: bytes = b"", timeout_s: float = 120
+    ) -> CommandResult:
+        environment = LocalEnvironment(self.host, manifest.environment_id)
+        await environment.prepare(manifest)
+        forker = await self.zygotes.prepare(manifest) if fork else None
+        assert bool(forker) is fork
+        return await run_command(
+            environment, self.table, manifest, argv, timeout_s=timeout_s, stdin=stdin, forker=forker
+        )
+
+    async def report(self, manifest: Manifest, *, fork: bool) -> dict[str, Any]:
+        result = await self.run(manifest, *REPORT, fork=fork)
+        assert result.exit_code == 0, result.stderr.decode()[-3000:]
+        report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])  # Airflow logs there too
+        return report
+
+    @property
+    def zygote(self) -> int:
+        """The pid of the one preloaded process."""
+        records = self.table.list("_zygotes")
+        assert len(records) == 1
+        assert records[0].identity
+        return records[0].identity.pid
+
+
+@pytest.fixture(scope="module")
+async def home() -> AsyncIterator[Home]:
+    with a_home() as path, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OPENMWAA_ZYGOTE", raising=False)
+        # Their own broker would be one process more in every test.
+        settings = Settings(home=path, port_base=PORT_BASE, redis_url="redis://127.0.0.1:9/0")
+        prepare_home(settings)
+        made = Home(settings)
+        try:
+            yield made
+        finally:
+            for record in made.table.list():
+                await made.supervisor.remove(record.name)
+            await made.supervisor.close()
+            await kill_marked(made.table.marker_prefix())
+            await made.host.prober.close()
+
+
+async def installed(home: Home, version: str) -> Runtime:
+    return await RuntimeStore(home.settings, {version: VERSIONS[version].lock}).ensure(version)
+
+
+@pytest.fixture(scope="module")
+async def runtime(home: Home) -> Runtime:
+    return await installed(home, NEWEST)
+
+
+def said(result: CommandResult) -> list[str]:
+    """Return what a command printed, without Airflow's own log, which has times."""
+    return [line for line in result.stdout.decode().splitlines() if not line.startswith("20")]
+
+
+def comparable(options: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], str]:
+    return {
+        (section, key): value
+        for section, entries in options.items()
+        for key, value in entries.items()
+        if (section, key) not in RANDOM
+    }
+
+
+def test_every_version_that_is_preloaded_has_a_list() -> None:
+    assert set(versions()) == PRELOADED
+
+
+@pytest.mark.parametrize(
+    "version", [one if one == NEWEST else pytest.param(one, marks=SLOW) for one in VERSIONS]
+)
+async def test_a_forked_process_is_like_a_started_one(home: Home, version: str) -> None:
+    """Options of every section, settings, commands, providers, paths, user: all but what was loaded already."""
+    if version not in PRELOADED:
+        pytest.skip("is not preloaded")
+    manifest = home.manifest(await installed(home, version))
+    cold = await home.report(manifest, fork=False)
+    forked = await home.report(manifest, fork=True)
+    for report in (cold, forked):
+        del report["variables"]["OPENMWAA_PROCESS"]
+    assert set(cold.pop("modules")) - set(forked.pop("modules")) == set()
+    for name in ("options", "options_of_tasks"):
+        before, after = comparable(cold.pop(name)), comparable(forked.pop(name))
+        assert {key: value for key, value in after.items() if before.get(key) != value} == {}
+        assert before.keys() == after.keys()
+    stale = [one for one in forked.pop("stale") if not one.startswith(KEPT)]
+    assert stale == []
+    assert cold.pop("stale") == []
+    assert forked == cold
+
+
+async def test_an_option_that_is_read_at_import_makes_a_program(home: Home, runtime: Runtime) -> None:
+    manifest = home.manifest(runtime, core__default_task_retries="3")
+    report = await home.report(manifest, fork=True)
+    assert report["options"]["core"]["default_task_retries"] == "3"
+    cold = await home.report(manifest, fork=False)
+    assert set(report["modules"]) == set(cold["modules"])
+
+
+async def test_commands_behave_as_programs_do(home: Home, runtime: Runtime) -> None:
+    """Output, exit code, standard input, time limit; and nothing of one is left."""
+    manifest = home.manifest(runtime)
+    for argv in (
+        ("airflow", "version"),
+        ("airflow", "config", "get-value", "core", "executor"),
+        ("airflow", "config", "get-value", "core", "nothing"),
+        ("airflow", "nonsense"),
+        ("python", "-c", "import sys; print(sys.stdin.read(), sys.prefix); sys.exit(3)"),
+        ("python", "-P", "-m", "openmwaa_airflow.startup", "nonsense"),
+    ):
+        forked = await home.run(manifest, *argv, fork=True, stdin=b"from outside")
+        cold = await home.run(manifest, *argv, fork=False, stdin=b"from outside")
+        assert (forked.exit_code, said(forked)) == (cold.exit_code, said(cold)), argv
+    endless = ("python", "-c", "import subprocess; subprocess.run(['/bin/sleep', '600'])")
+    stopped = await home.run(manifest, *endless, fork=True, timeout_s=1)
+    assert stopped.exit_code == 124
+    assert list(marked(home.table.marker_prefix(f"{manifest.environment_id}/run-"))) == []
+
+
+async def test_40_commands_leave_nothing_in_the_preloaded_process(home: Home, runtime: Runtime) -> None:
+    manifest = home.manifest(runtime)
+    check = ("python", "-P", "-m", "openmwaa_airflow.startup", "check", "worker")
+    assert (await home.run(manifest, *check, fork=True)).exit_code == 0
+
+    def held() -> tuple[int, int, int]:
+        folder = Path(f"/proc/{home.zygote}")
+        rss = int((folder / "statm").read_text().split()[1])
+        return len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")), rss
+
+    descriptors, threads, pages = held()
+    for _ in range(40):
+        assert (await home.run(manifest, *check, fork=True)).exit_code == 0
+    assert held()[:2] == (descriptors, threads) == (descriptors, 1)
+    assert held()[2] - pages < 256  # one MiB
+
+
+async def test_a_layer_that_adds_is_seen_and_one_that_changes_is_not_forked(
+    home: Home, runtime: Runtime, tmp_path: Path
+) -> None:
+    user = service_user(home.settings)
+    store = LayerStore(home.settings, first_uid=user.uid if user.switch else None, limit_s=120)
+    provider = {
+        "airflow/__init__.py": "WRONG = 1\n",
+        "airflow/providers/acme/__init__.py": "def get_provider_info():\n    return "
+        "{'package-name': 'airflow-provider-acme', 'name': 'Acme', 'description': 'none', 'versions': ['3.0']}\n",
+    }
+    entry = "[apache_airflow_provider]\nprovider_info = airflow.providers.acme:get_provider_info\n"
+    plugins = plugins_zip(
+        tmp_path / "plugins.zip",
+        wheel("acme_tools", "1.2"),
+        wheel("airflow_provider_acme", "3.0", provider, entry_points=entry),
+        wheel("tabulate", "99.0"),
+    )
+    adding = await store.ensure(
+        LayerInputs(runtime, f"{LOCAL}acme_tools\nairflow-provider-acme\n".encode(), plugins)
+    )
+    manifest = home.manifest(runtime, layer=adding.id)
+    cold = await home.report(manifest, fork=False)
+    forked = await home.report(manifest, fork=True)
+    assert "airflow-provider-acme" in cold["providers"]
+    assert forked["providers"] == cold["providers"]
+    assert forked["interpreter"] == cold["interpreter"]
+    code = "import acme_tools, subprocess, sys; print(acme_tools.VERSION, sys.prefix)"
+    assert (await home.run(manifest, "python", "-c", code, fork=True)).stdout.startswith(b"1.2 ")
+
+    changing = await store.ensure(
+        LayerInputs(runtime, f"{LOCAL}# -c none\ntabulate==99.0\n".encode(), plugins)
+    )
+    manifest = home.manifest(runtime, layer=changing.id)
+    assert "tabulate" in home.zygotes.why_not(manifest)
+    assert await home.zygotes.prepare(manifest) is None
+
+
+async def test_it_is_replaced_when_it_dies(home: Home, runtime: Runtime) -> None:
+    manifest = home.manifest(runtime)
+    await home.zygotes.prepare(manifest)
+    pid = home.zygote
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(eventually, lambda: not Path(f"/proc/{pid}").exists(), within_s=5)
+    with contextlib.suppress(AssertionError):
+        assert (await home.run(manifest, "airflow", "version", fork=True)).exit_code == 0
+    await home.zygotes.prepare(manifest)
+    assert home.zygote != pid
+
+
+async def test_what_cannot_be_preloaded_is_given_up(home: Home, runtime: Runtime) -> None:
+    manifest = home.manifest(runtime)
+    preload = manifest.preload
+    assert preload
+    broken = dataclasses.replace(
+        manifest, preload=dataclasses.replace(preload, argv=("python", "-c", "raise SystemExit(1)"))
+    )
+    for _ in range(100):
+        forker = await home.zygotes.prepare(broken)
+        if forker is None:
+            break
+        await asyncio.sleep(0.2)
+    assert "preloading failed" in home.zygotes.why_not(broken)
+
+
+def test_it_can_be_switched_off(home: Home, runtime: Runtime) -> None:
+    off = Home(home.settings.model_copy(update={"zygote": "off"}))
+    assert "switched off" in off.zygotes.why_not(off.manifest(runtime))

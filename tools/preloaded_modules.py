@@ -1,0 +1,202 @@
+"""Record which modules Airflow's components import, for `openmwaa_airflow/zygote/lists`.
+
+`tools/preloaded_modules.py [VERSION…]` runs every component of a version without a preloaded process,
+lets it work, and notes its modules. What is written is short: a module is left out that another
+one of the list imports. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "src")]
+
+from openmwaa.airflow.versions import VERSIONS  # noqa: E402 - found by the line above
+from openmwaa.artifacts.runtimes import Runtime, RuntimeStore  # noqa: E402
+from openmwaa.settings import Settings  # noqa: E402
+from openmwaa_airflow.zygote.modules import excluded_from  # noqa: E402
+from tests.airflow import bare  # noqa: E402
+from tests.support.specs import a_spec  # noqa: E402
+
+LISTS = REPOSITORY / "src" / "openmwaa_airflow" / "zygote" / "lists"
+PORT = 33790
+WORK_S = 60
+
+DAG = """
+from datetime import datetime
+try:
+    from airflow.sdk import DAG
+    from airflow.providers.standard.operators.bash import BashOperator
+    from airflow.providers.standard.operators.python import PythonOperator
+    from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+except ImportError:
+    from airflow import DAG
+    from airflow.operators.bash import BashOperator
+    from airflow.operators.python import PythonOperator
+    from airflow.sensors.date_time import DateTimeSensorAsync
+
+with DAG("work", start_date=datetime(2024, 1, 1), schedule=None, is_paused_upon_creation=False):
+    (
+        BashOperator(task_id="shell", bash_command="echo hello")
+        >> PythonOperator(task_id="python", python_callable=lambda: {"a": 1})
+        >> DateTimeSensorAsync(task_id="later", target_time="2024-01-01T00:00:00+00:00")
+    )
+"""
+
+RECORDER = """
+import os, sys, threading, time
+
+def record():
+    path = os.path.join(os.environ["OPENMWAA_RECORD"], f"{os.getpid()}")
+    while True:
+        time.sleep(1)
+        names = [name for name, module in list(sys.modules.items()) if getattr(module, "__spec__", None)]
+        with open(path + ".part", "w") as file:
+            file.write("\\n".join(names))
+        os.rename(path + ".part", path)
+
+def begin():
+    threading.Thread(target=record, daemon=True).start()
+
+if "OPENMWAA_RECORD" in os.environ:
+    os.register_at_fork(after_in_child=begin)
+    begin()
+"""
+
+REDUCE = """
+import importlib, sys
+from openmwaa_airflow.zygote import preload
+from openmwaa_airflow.zygote.journal import Journal
+roots = []
+with preload.watching(Journal(), sys.argv[1:]):
+    for name in sys.stdin.read().split():
+        if name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                print(f"{name}: {error!r}"[:300], file=sys.stderr)
+            else:
+                roots.append(name)
+print("\\n".join(["", "roots:", *roots]))
+"""
+
+
+def main() -> None:
+    """Record each version in turn."""
+    store = RuntimeStore(Settings(), {version: row.lock for version, row in VERSIONS.items()})
+    for version in sys.argv[1:] or VERSIONS:
+        runtime = asyncio.run(store.ensure(version))
+        names = recorded(version, runtime)
+        roots = reduced(runtime, names)
+        header = f"# Airflow {version}: {len(names)} modules; tools/preloaded_modules.py\n"
+        (LISTS / f"{version}.txt").write_text(header + "".join(f"{name}\n" for name in roots))
+        print(f"{version}: {len(names)} modules, {len(roots)} of them listed")  # noqa: T201
+
+
+def recorded(version: str, runtime: Runtime) -> list[str]:
+    """Run everything for a while and return the names of modules, in an order that works."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bare.postgres(PORT) as database,
+        bare.environment(
+            version,
+            runtime,
+            database,
+            spec=a_spec(airflow_version=version),
+            address="127.90.62.1",
+            dags={"work.py": DAG},
+        ) as running,
+    ):
+        records = Path(folder, "records")
+        records.mkdir()
+        Path(folder, "sitecustomize.py").write_text(RECORDER)
+        running.migrate()
+        variables = dict(running.manifest.variables)
+        variables |= {
+            "OPENMWAA_RECORD": str(records),
+            "PYTHONPATH": f"{folder}:{variables['PYTHONPATH']}",
+        }
+        running.manifest = type(running.manifest)(**{**vars(running.manifest), "variables": variables})
+        running.start_all()
+        work(running)
+        for command in (
+            ("airflow", "dags", "list"),
+            ("airflow", "version"),
+            ("airflow", "variables", "list"),
+        ):
+            running.run(*command)
+        time.sleep(3)
+        return merged(path.read_text().split() for path in sorted(records.iterdir(), key=_size, reverse=True))
+
+
+def work(running: bare.Environment) -> None:
+    """Use what users use: a run with all kinds of task, and the API."""
+    body = {} if running.version.startswith("2.") else {"logical_date": None}
+    deadline = time.monotonic() + WORK_S
+    state = ""
+    run = ""
+    while time.monotonic() < deadline and state not in ("success", "failed"):
+        try:
+            if not run:
+                run = running.call("POST", "/dags/work/dagRuns", json=body).json()["dag_run_id"]
+            state = running.call("GET", f"/dags/work/dagRuns/{run}").json()["state"]
+        except (KeyError, httpx.HTTPError):
+            pass
+        time.sleep(1)
+    print(f"{running.version}: the run ended in {state or 'nothing'}")  # noqa: T201
+    for path in ("/dags", "/variables", "/connections", "/pools", "/eventLogs", "/importErrors", "/config"):
+        running.call("GET", path)
+    running.call("GET", f"/dags/work/dagRuns/{run}/taskInstances/shell/logs/1")
+    running.call("GET", f"/dags/work/dagRuns/{run}/taskInstances")
+
+
+def merged(lists: Iterable[list[str]]) -> list[str]:
+    """Put lists together: what an earlier one has not, after it."""
+    names = dict.fromkeys(name for one in lists for name in one)
+    return [name for name in names if _is_theirs(name)]
+
+
+def reduced(runtime: Runtime, names: list[str]) -> list[str]:
+    """Return those that must be named for all to be imported."""
+    with tempfile.TemporaryDirectory() as home:
+        ended = subprocess.run(
+            [str(runtime.path / "bin" / "python"), "-P", "-c", REDUCE, *excluded_from(runtime.version)],
+            input="\n".join(names),
+            env={
+                "AIRFLOW_HOME": home,
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(REPOSITORY / "src"),
+                "LANG": "C.UTF-8",
+                "_AIRFLOW__AS_LIBRARY": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    sys.stderr.write(ended.stderr)
+    return ended.stdout.partition("\nroots:\n")[2].split()
+
+
+def _is_theirs(name: str) -> bool:
+    """Return whether a module is a library's, not of one process or one environment."""
+    if name.startswith(("__", "unusual_prefix", "airflow.macros", "tests")):
+        return False
+    return name not in ("sitecustomize", "usercustomize", "work")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+if __name__ == "__main__":
+    main()
