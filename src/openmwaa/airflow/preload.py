@@ -14,7 +14,7 @@ from openmwaa.airflow.secrets import METADATA_URL, RESULTS_URL
 from openmwaa.airflow.versions import AirflowVersion
 from openmwaa.environments.manifest import Placement, Preload
 
-PRELOADED: Final = frozenset({"2.10.3", "2.11.2", "3.0.6", "3.3.1"})
+PRELOADED: Final = frozenset({"2.10.3", "2.11.2", "3.0.6", "3.2.1", "3.3.1"})
 """Versions whose modules are recorded (`openmwaa_airflow/zygote/lists`) and whose forked processes were
 compared with started ones (`tests/integration/test_zygotes.py`)."""
 
