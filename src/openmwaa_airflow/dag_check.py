@@ -21,7 +21,9 @@ def main() -> None:
     os.dup2(2, 1)  # before anything is imported: DAG files and Airflow print what they like
 
     _run_script()
+    os.dup2(answer_to, 1)  # what does not fit becomes a program of its own here and begins anew
     preloaded.use()
+    os.dup2(2, 1)
     from airflow.configuration import conf  # noqa: PLC0415 - after the script: it reads variables
 
     folder = conf.get("core", "dags_folder")
