@@ -28,7 +28,7 @@ class ReplicaSeen:
 
         port: Where it listens, if it does.
 
-        rss_bytes: Resident memory of all its processes; 0 if not measured.
+        rss_bytes: Memory of all its processes; 0 if not measured.
 
         last_exit: How it last ended unexpectedly, for people, e.g. `signal 9`.
 
