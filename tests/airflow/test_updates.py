@@ -293,6 +293,7 @@ def every_field(service: Service, bucket: str) -> list[tuple[str, dict[str, Any]
     put(service, elsewhere, "startup.sh", "export GREETING=hello\n")
     return [
         ("options", {"AirflowConfigurationOptions": {"core.default_task_retries": "1"}}, ALL),
+        ("no options any more", {"AirflowConfigurationOptions": {}}, ALL),
         ("log of the scheduler", _log("SchedulerLogs"), replaced("scheduler", "triggerer")),
         ("log of the DAG processor", _log("DagProcessingLogs"), replaced("dag-processor")),
         ("log of the web server", _log("WebserverLogs"), replaced("webserver")),
