@@ -176,7 +176,7 @@ async def test_a_supervisor_keeps_it_like_any_other(
     await supervisor.ensure(make(forker=forker, fingerprint="same"))
     pid = supervisor.observe()["one"].pid
     assert pid
-    assert was_forked(pid)
+    await until(lambda: was_forked(pid))
     os.kill(pid, signal.SIGKILL)
     await until(lambda: supervisor.observe()["one"].pid not in {None, pid})
     assert supervisor.observe()["one"].last_exit == "signal 9"
