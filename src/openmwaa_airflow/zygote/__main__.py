@@ -49,8 +49,8 @@ def main() -> None:
     )
     connection = Server(path).serve()
     if connection is not None:
-        request = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
-        Program(request.argv, connection).run(journal)
+        request, why_not = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
+        Program(request.argv, connection).run(journal, why_not)
 
 
 def _show_home(launcher: ModuleType, home: str) -> None:

@@ -38,7 +38,7 @@ child.find_generators()
 host = os.open("/proc/self/ns/mnt", os.O_RDONLY)
 connection = Server(path).serve()
 if connection is not None:
-    request = child.begin(connection, host_mounts=host, launcher=launcher)
+    request, _ = child.begin(connection, host_mounts=host, launcher=launcher)
     connection.close()
     finish(lambda: exec(request.argv[-1], {"__name__": "__main__", "own": own}))
 """
