@@ -141,13 +141,13 @@ def settings_of(
 
 
 def settings_of_all(
-    environment_class: str, version: AirflowVersion, placement: Placement, *, web_url: str
+    environment_class: str | None, version: AirflowVersion, placement: Placement, *, web_url: str
 ) -> Settings:
     """Return the settings of an environment whose user chose nothing.
 
     Args:
-        environment_class: Some versions read the number of web server processes early; everything
-            else is that of any class.
+        environment_class: Gives the number of web server processes, which some versions read early;
+            None: any. Everything else is that of any class.
 
         version: As in `settings_of`.
 
@@ -157,7 +157,7 @@ def settings_of_all(
     """
     workers = version.option("api.workers")
     chosen = _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
-    return chosen | {workers: _defaults(environment_class, version)[workers]}
+    return chosen | {workers: _defaults(environment_class or _ANY_CLASS, version)[workers]}
 
 
 def _defaults(environment_class: str, version: AirflowVersion) -> Settings:

@@ -18,6 +18,9 @@ PRELOADED: Final = frozenset({"2.10.3", "2.11.2", "3.0.6", "3.2.1", "3.3.1"})
 """Versions whose modules are recorded (`openmwaa_airflow/zygote/lists`) and whose forked processes were
 compared with started ones (`tests/integration/test_zygotes.py`)."""
 
+_WEB_WORKERS_READ_EARLY: Final = frozenset({"2.10.3", "2.11.2", "3.0.6"})
+"""Versions whose command line, with the number of web server processes in it, cannot be left out."""
+
 _NOWHERE: Final = "preloaded.invalid"
 
 
@@ -53,7 +56,7 @@ def build_preload(
     """Return what components of a version may be forked from; None: they are started as programs.
 
     Args:
-        environment_class: Of the environment; see `settings_of_all`.
+        environment_class: Of the environment.
 
         version: The version.
 
@@ -65,7 +68,10 @@ def build_preload(
     if version.version not in PRELOADED:
         return None
     neutral = dataclasses.replace(placement, address=_NOWHERE, broker_url=f"redis://{_NOWHERE}/0")
-    settings = settings_of_all(environment_class, version, neutral, web_url=f"https://{_NOWHERE}")
+    early = version.version in _WEB_WORKERS_READ_EARLY
+    settings = settings_of_all(
+        environment_class if early else None, version, neutral, web_url=f"https://{_NOWHERE}"
+    )
     return Preload(
         argv=("python", "-P", "-m", "openmwaa_airflow.zygote"),
         variables={

@@ -49,7 +49,7 @@ class Forker(Protocol):
         """Fork a process that becomes a command.
 
         Args:
-            name: As in its `ProcessSpec`.
+            name: As in its `ProcessSpec`; empty for a command.
 
             command: What it is to become.
 

@@ -47,15 +47,10 @@ def main() -> None:
         f"{len(journal.options)} options and {len(journal.variables)} variables were read; "
         f"all variables were looked at by {', '.join(sorted(journal.walkers)) or 'nobody'}"
     )
-    if os.environ.get("DUMPJ"):
-        for r, o in journal.options.items():
-            _say(f"OPT {r.reader} {r.method} {r.arguments} {o}")
-        for n, v in journal.variables.items():
-            _say(f"VAR {n}={v}")
     connection = Server(path).serve()
     if connection is not None:
-        request = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
-        Program(request.argv, connection).run(journal)
+        request, why_not = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
+        Program(request.argv, connection).run(journal, why_not)
 
 
 def _show_home(launcher: ModuleType, home: str) -> None:

@@ -33,6 +33,7 @@ MARKER_VARIABLE = "OPENMWAA_PROCESS"
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
+_NOT_SHOWN = "this kernel does not let a forked process show its marker"
 _NO_FILE = 0xFFFFFFFF
 _CLONE_NEWNS = 0x00020000
 _REQUEST_WITHIN_S = 30.0
@@ -68,21 +69,24 @@ class Request:
         return cls(**json.loads(content)), list(descriptors)
 
 
-def begin(connection: socket.socket, *, host_mounts: int, launcher: ModuleType) -> Request:
+def begin(connection: socket.socket, *, host_mounts: int, launcher: ModuleType) -> tuple[Request, str]:
     """Wait for the request of a child and become what it says, up to the program itself.
 
     Ends this process if nobody wants it any more, or if it cannot become that.
+
+    Returns:
+        The request; and why it must be executed as a program of its own, empty if it need not.
     """
     try:
         received = Request.receive(connection)
         if received is None:
             os._exit(0)
         request, descriptors = received
-        become(request, descriptors, connection, host_mounts=host_mounts, launcher=launcher)
+        why = become(request, descriptors, connection, host_mounts=host_mounts, launcher=launcher)
     except Exception as error:  # noqa: BLE001 - said where its output goes, if it came so far
         print(f"cannot enter the sandbox: {error}", file=sys.stderr, flush=True)  # noqa: T201
         os._exit(SET_UP_FAILED)
-    return request
+    return request, why
 
 
 def load_launcher(path: str) -> ModuleType:
@@ -102,7 +106,7 @@ def become(
     *,
     host_mounts: int,
     launcher: ModuleType,
-) -> None:
+) -> str:
     """Become what a request says, up to the program itself.
 
     Args:
@@ -116,6 +120,9 @@ def become(
 
         launcher: `openmwaa.supervise.launcher`, which enters sandboxes for every other process too.
 
+    Returns:
+        Why it must be executed as a program of its own; empty if it need not.
+
     Raises:
         OSError: Something is not possible; the process must end.
     """
@@ -123,7 +130,7 @@ def become(
     _reset_signals()
     for target, source in enumerate(descriptors):
         os.dup2(source, target)
-    _show_only(f"{MARKER_VARIABLE}={request.marker}")
+    why = "" if _show_only(f"{MARKER_VARIABLE}={request.marker}") else _NOT_SHOWN
     _close_all_but(connection.fileno(), host_mounts)
     if _libc.setns(host_mounts, _CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "setns")
@@ -138,6 +145,7 @@ def become(
     gc.unfreeze = lambda: None  # Airflow calls it, which would give each child a copy of everything
     gc.enable()
     _set_title(" ".join(request.argv))
+    return why
 
 
 def set_variables(variables: Mapping[str, str]) -> None:
@@ -199,11 +207,14 @@ class _Map(ctypes.Structure):
     )
 
 
-def _show_only(variable: str) -> None:
+def _show_only(variable: str) -> bool:
     """Let /proc/PID/environ show one variable: ours, instead of those that the zygote was started with.
 
     Children of this process inherit that until they `exec`. What it shows is a page of its own,
     which no process title is written over.
+
+    Returns:
+        Whether the kernel lets us: it must be built with CONFIG_CHECKPOINT_RESTORE.
     """
     text = variable.encode() + b"\0"
     page = mmap.mmap(-1, max(len(text), mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -228,9 +239,8 @@ def _show_only(variable: str) -> None:
     wanted = _Map(
         **known, brk=_libc.sbrk(0), env_start=start, env_end=start + len(text), auxv_size=0, exe_fd=_NO_FILE
     )
-    if _libc.prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl PR_SET_MM_MAP")
     _kept.append(page)
+    return not _libc.prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0)
 
 
 def _renew_randomness() -> None:

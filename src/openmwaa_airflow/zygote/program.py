@@ -47,8 +47,16 @@ class Program:
         self._connection = connection
         self._path = Path(argv[0])
 
-    def run(self, journal: Journal) -> NoReturn:
-        """Run it, and end this process as the interpreter would."""
+    def run(self, journal: Journal, why_not: str = "") -> NoReturn:
+        """Run it, and end this process as the interpreter would.
+
+        Args:
+            journal: What was read when modules were imported.
+
+            why_not: Why it must be executed as a program of its own after all.
+        """
+        if why_not:
+            self._start_cold(why_not)
         if not self._is_ours:
             self._start_cold("it is not one of Airflow's commands")
         try:

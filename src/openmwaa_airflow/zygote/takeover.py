@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from base64 import b64encode
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,7 @@ def take_over(journal: Journal) -> None:
     Raises:
         UnfitError: It would not be what a program of its own has. Airflow must not be used.
     """
+    time.tzset()  # a start-up script may have set another zone
     parsers = _read_configuration()
     if difference := journal.difference(parsers, os.environ):
         raise UnfitError(difference)

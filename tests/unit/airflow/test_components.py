@@ -152,3 +152,19 @@ def test_only_a_shared_broker_needs_a_key_prefix() -> None:
     assert "OPENMWAA_BROKER_KEY_PREFIX" not in manifest_of(a_spec()).variables
     shared = dataclasses.replace(PLACEMENT, broker_url="redis://broker:6379/0")
     assert manifest_of(a_spec(), shared).variables["OPENMWAA_BROKER_KEY_PREFIX"] == "abcdefghijkl:"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_preloaded_belongs_to_no_environment(version: str) -> None:
+    """Users' options, names, addresses and secrets change nothing in it; neither does a layer."""
+    one = manifest_of(a_spec(airflow_version=version)).preload
+    options = {"core.parallelism": "7", "celery.worker_autoscale": "3,1"}
+    other = manifest_of(
+        a_spec("other", airflow_version=version, airflow_configuration_options=options),
+        dataclasses.replace(PLACEMENT, address="127.9.9.9", runtime_path=Path("/srv/layers/x/venv")),
+    ).preload
+    assert one is not None
+    assert one == other
+    text = json.dumps(dataclasses.asdict(one))
+    assert "sealed" not in text
+    assert "127.9.9.9" not in text

@@ -38,7 +38,7 @@ child.find_generators()
 host = os.open("/proc/self/ns/mnt", os.O_RDONLY)
 connection = Server(path).serve()
 if connection is not None:
-    request = child.begin(connection, host_mounts=host, launcher=launcher)
+    request, _ = child.begin(connection, host_mounts=host, launcher=launcher)
     connection.close()
     finish(lambda: exec(request.argv[-1], {"__name__": "__main__", "own": own}))
 """
@@ -176,7 +176,7 @@ async def test_a_supervisor_keeps_it_like_any_other(
     await supervisor.ensure(make(forker=forker, fingerprint="same"))
     pid = supervisor.observe()["one"].pid
     assert pid
-    assert was_forked(pid)
+    await until(lambda: was_forked(pid))
     os.kill(pid, signal.SIGKILL)
     await until(lambda: supervisor.observe()["one"].pid not in {None, pid})
     assert supervisor.observe()["one"].last_exit == "signal 9"

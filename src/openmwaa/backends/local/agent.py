@@ -124,6 +124,7 @@ class NodeAgent:
         self._mirrors.pop(environment_id, None)
         await environment.destroy()
         self._environments.pop(environment_id, None)
+        self._host.zygotes.forget(environment_id)
         return Response(status_code=204)
 
     async def _prepare(self, request: Request) -> Response:
@@ -149,7 +150,8 @@ class NodeAgent:
             body["argv"],
             timeout_s=body["timeout_s"],
             stdin=base64.b64decode(body["stdin"]),
-            forker=await self._host.zygotes.prepare(manifest),
+            # Without waiting: while it loads, the other processor is free for the command.
+            forker=await self._host.zygotes.prepare(manifest, within_s=0),
         )
         return JSONResponse(
             {

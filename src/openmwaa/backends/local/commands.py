@@ -185,7 +185,7 @@ class _Forked:
     async def start(cls, forker: Forker, command: Command) -> _Forked | None:
         pipes = [os.pipe() for _ in range(3)]
         (stdin, feed), (read_stdout, stdout), (read_stderr, stderr) = pipes
-        child = forker.fork(command.marker, command, (stdin, stdout, stderr))
+        child = forker.fork("", command, (stdin, stdout, stderr))
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
         if child is None:

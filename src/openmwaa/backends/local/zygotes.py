@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 GROUP: Final = "_zygotes"
 """First part of the names of their processes; no environment's id begins so."""
 
-_READY_WITHIN_S: Final = 60.0
+_READY_WITHIN_S: Final = 30.0
 """Longest time that a component waits for a preloaded process that was just started; it takes 5 to 15 s."""
 
 _TRIES: Final = 3
@@ -108,6 +108,11 @@ class Zygotes:
             return child.cold
         return child or ""
 
+    def forget(self, environment_id: str) -> None:
+        """Forget what is known of the processes of an environment that is gone."""
+        for name in [name for name in self._children if name.startswith(f"{environment_id}/")]:
+            del self._children[name]
+
     async def prepare(self, manifest: Manifest, *, within_s: float = _READY_WITHIN_S) -> ZygoteForker | None:
         """Return what forks an environment's processes, once it can; None: they are started as programs.
 
@@ -124,7 +129,7 @@ class Zygotes:
             if time.monotonic() > deadline or self._has_failed(zygote):
                 break
             await asyncio.sleep(_POLL_S)
-        return self.forker(manifest)
+        return self.forker(manifest) if zygote.socket.exists() else None
 
     async def want(self, manifest: Manifest) -> _Zygote | None:
         """Have the preloaded process of an environment started, if it can have one."""
@@ -274,10 +279,14 @@ class ZygoteForker:
             child = fork(self._socket, command, stdio)
         except CannotForkError as error:
             _log.warning("not_forked", name=name, reason=str(error))
-            self._children[name] = str(error)
+            self._note(name, str(error))
             return None
-        self._children[name] = child
+        self._note(name, child)
         return child
+
+    def _note(self, name: str, child: ForkedChild | str) -> None:
+        if name:  # a command has none
+            self._children[name] = child
 
 
 def key_of(manifest: Manifest) -> str:
