@@ -24,7 +24,7 @@ from openmwaa.supervise import ProcessTable
 
 where, victim = sys.argv[1:3]
 del sys.argv[1:3]
-write, spawn = ProcessTable.write, process._spawn
+write, begin = ProcessTable.write, process._begin
 
 def dying_write(self, record):
     ours = record.name.endswith(victim)
@@ -34,13 +34,13 @@ def dying_write(self, record):
     if ours and where == "after-record" and not record.identity:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def dying_spawn(spec, marker):
-    child = spawn(spec, marker)
+def dying_begin(spec, marker):
+    begun = begin(spec, marker)
     if where == "after-spawn" and spec.name.endswith(victim):
         os.kill(os.getpid(), signal.SIGKILL)
-    return child
+    return begun
 
-ProcessTable.write, process._spawn = dying_write, dying_spawn
+ProcessTable.write, process._begin = dying_write, dying_begin
 from openmwaa.cli.main import main
 main()
 """

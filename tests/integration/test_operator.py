@@ -72,6 +72,7 @@ def test_show_has_processes_mirror_isolation_and_places(operator: OperatorServer
         "rss_bytes": 120_000_000,
         "last_exit": "signal 9",
         "log_tail": [],
+        "forked": False,
     }
     assert shown["missing_isolation"] == ["Memory limits are not enforced."]
     text = operator.cli("env", "show", "alpha").output
