@@ -38,7 +38,7 @@ from tests.support.service import a_home, clean_environment
 from tests.support.snapshots import SCHEMA, Snapshots
 from tests.support.specs import a_spec
 
-PORT_BASE = 33750
+PORT_BASE = 27750
 BUCKET = "openmwaa-snapshots-000000000000"
 
 

@@ -33,7 +33,7 @@ from tests.support.service import a_home
 from tests.support.snapshots import SCHEMA, Snapshots
 from tests.support.specs import a_spec
 
-PORT_BASE = 33780
+PORT_BASE = 27780
 
 
 @dataclass
