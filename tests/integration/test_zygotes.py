@@ -31,7 +31,7 @@ from openmwaa.backends.local.environment import LocalEnvironment
 from openmwaa.backends.local.host import Host
 from openmwaa.backends.local.isolation import Isolation
 from openmwaa.backends.local.probes import Prober
-from openmwaa.backends.local.zygotes import Zygotes
+from openmwaa.backends.local.zygotes import GROUP, Zygotes, key_of
 from openmwaa.environments.manifest import Manifest
 from openmwaa.kit.keyring import LocalKeyring
 from openmwaa.kit.secret import Secret
@@ -131,13 +131,12 @@ class Home:
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])  # Airflow logs there too
         return report
 
-    @property
-    def zygote(self) -> int:
-        """The pid of the one preloaded process."""
-        records = self.table.list("_zygotes")
-        assert len(records) == 1
-        assert records[0].identity
-        return records[0].identity.pid
+    def zygote(self, manifest: Manifest) -> int:
+        """Return the pid of the preloaded process of an environment."""
+        record = self.table.read(f"{GROUP}/{key_of(manifest)}")
+        assert record
+        assert record.identity
+        return record.identity.pid
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +241,7 @@ async def test_40_commands_leave_nothing_in_the_preloaded_process(home: Home, ru
     assert (await home.run(manifest, *check, fork=True)).exit_code == 0
 
     def held() -> tuple[int, int, int]:
-        folder = Path(f"/proc/{home.zygote}")
+        folder = Path(f"/proc/{home.zygote(manifest)}")
         rss = int((folder / "statm").read_text().split()[1])
         return len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")), rss
 
@@ -293,13 +292,13 @@ async def test_a_layer_that_adds_is_seen_and_one_that_changes_is_not_forked(
 async def test_it_is_replaced_when_it_dies(home: Home, runtime: Runtime) -> None:
     manifest = home.manifest(runtime)
     await home.zygotes.prepare(manifest)
-    pid = home.zygote
+    pid = home.zygote(manifest)
     os.kill(pid, signal.SIGKILL)
     await asyncio.to_thread(eventually, lambda: not Path(f"/proc/{pid}").exists(), within_s=5)
     with contextlib.suppress(AssertionError):
         assert (await home.run(manifest, "airflow", "version", fork=True)).exit_code == 0
     await home.zygotes.prepare(manifest)
-    assert home.zygote != pid
+    assert home.zygote(manifest) != pid
 
 
 async def test_what_cannot_be_preloaded_is_given_up(home: Home, runtime: Runtime) -> None:
@@ -309,11 +308,11 @@ async def test_what_cannot_be_preloaded_is_given_up(home: Home, runtime: Runtime
     broken = dataclasses.replace(
         manifest, preload=dataclasses.replace(preload, argv=("python", "-c", "raise SystemExit(1)"))
     )
-    for _ in range(100):
-        forker = await home.zygotes.prepare(broken)
-        if forker is None:
+    for _ in range(200):
+        assert await home.zygotes.prepare(broken) is None
+        if home.zygotes.why_not(broken):
             break
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
     assert "preloading failed" in home.zygotes.why_not(broken)
 
 
