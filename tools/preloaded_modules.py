@@ -45,7 +45,7 @@ except ImportError:
     from airflow.operators.python import PythonOperator
     from airflow.sensors.date_time import DateTimeSensorAsync
 
-with DAG("work", start_date=datetime(2024, 1, 1), schedule=None, is_paused_upon_creation=False):
+with DAG("everyday", start_date=datetime(2024, 1, 1), schedule=None, is_paused_upon_creation=False):
     (
         BashOperator(task_id="shell", bash_command="echo hello")
         >> PythonOperator(task_id="python", python_callable=lambda: {"a": 1})
@@ -114,7 +114,7 @@ def recorded(version: str, runtime: Runtime) -> list[str]:
             database,
             spec=a_spec(airflow_version=version),
             address="127.90.62.1",
-            dags={"work.py": DAG},
+            dags={"everyday.py": DAG},
         ) as running,
     ):
         records = Path(folder, "records")
@@ -148,16 +148,16 @@ def work(running: bare.Environment) -> None:
     while time.monotonic() < deadline and state not in ("success", "failed"):
         try:
             if not run:
-                run = running.call("POST", "/dags/work/dagRuns", json=body).json()["dag_run_id"]
-            state = running.call("GET", f"/dags/work/dagRuns/{run}").json()["state"]
+                run = running.call("POST", "/dags/everyday/dagRuns", json=body).json()["dag_run_id"]
+            state = running.call("GET", f"/dags/everyday/dagRuns/{run}").json()["state"]
         except (KeyError, httpx.HTTPError):
             pass
         time.sleep(1)
     print(f"{running.version}: the run ended in {state or 'nothing'}")  # noqa: T201
     for path in ("/dags", "/variables", "/connections", "/pools", "/eventLogs", "/importErrors", "/config"):
         running.call("GET", path)
-    running.call("GET", f"/dags/work/dagRuns/{run}/taskInstances/shell/logs/1")
-    running.call("GET", f"/dags/work/dagRuns/{run}/taskInstances")
+    running.call("GET", f"/dags/everyday/dagRuns/{run}/taskInstances/shell/logs/1")
+    running.call("GET", f"/dags/everyday/dagRuns/{run}/taskInstances")
 
 
 def merged(lists: Iterable[list[str]]) -> list[str]:
@@ -191,7 +191,7 @@ def _is_theirs(name: str) -> bool:
     """Return whether a module is a library's, not of one process or one environment."""
     if name.startswith(("__", "unusual_prefix", "airflow.macros", "tests")):
         return False
-    return name not in ("sitecustomize", "usercustomize", "work")
+    return name not in ("sitecustomize", "usercustomize", "everyday")
 
 
 def _size(path: Path) -> int:
