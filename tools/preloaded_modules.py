@@ -2,7 +2,8 @@
 
 `tools/preloaded_modules.py [VERSION…]` runs every component of a version without a preloaded process,
 lets it work, and notes its modules. What is written is short: a module is left out that another
-one of the list imports. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
+one of the list imports. With `--options`, modules stay as recorded, and what is noted is which
+options they read when they are imported. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
 """
 
 from __future__ import annotations
@@ -87,20 +88,39 @@ with preload.watching(Journal(), sys.argv[1:]):
                 print(f"{name}: {error!r}"[:300], file=sys.stderr)
             else:
                 roots.append(name)
-print("\\n".join(["", "roots:", *roots]))
+print("\\n".join(["", "found:", *roots]))
+"""
+
+OPTIONS = """
+import sys
+from openmwaa_airflow.zygote.modules import excluded_from, modules_of
+from openmwaa_airflow.zygote.preload import preload
+version = sys.argv[1]
+journal, failed = preload(modules_of(version), excluded_from(version))
+print(*failed, sep="\\n", file=sys.stderr)
+read = sorted({".".join(one.option) for one in journal.options if one.option[1]})
+print("\\n".join(["", "found:", *read]))
 """
 
 
 def main() -> None:
     """Record each version in turn."""
     store = RuntimeStore(Settings(), {version: row.lock for version, row in VERSIONS.items()})
-    for version in sys.argv[1:] or VERSIONS:
+    modules_too = "--options" not in sys.argv
+    for version in [one for one in sys.argv[1:] if not one.startswith("-")] or VERSIONS:
         runtime = asyncio.run(store.ensure(version))
-        names = recorded(version, runtime)
-        roots = reduced(runtime, names)
-        header = f"# Airflow {version}: {len(names)} modules; tools/preloaded_modules.py\n"
-        (LISTS / f"{version}.txt").write_text(header + "".join(f"{name}\n" for name in roots))
-        print(f"{version}: {len(names)} modules, {len(roots)} of them listed")  # noqa: T201
+        if modules_too:
+            names = recorded(version, runtime)
+            write(f"{version}.txt", f"Airflow {version}: {len(names)} modules", reduced(runtime, names))
+        options = probed(runtime, OPTIONS, version)
+        write(f"{version}.options.txt", f"Airflow {version}: options that imports read", options)
+
+
+def write(name: str, title: str, lines: list[str]) -> None:
+    """Write one of the lists."""
+    header = f"# {title}; tools/preloaded_modules.py\n"
+    (LISTS / name).write_text(header + "".join(f"{line}\n" for line in lines))
+    print(f"{name}: {len(lines)} listed")  # noqa: T201
 
 
 def recorded(version: str, runtime: Runtime) -> list[str]:
@@ -168,12 +188,18 @@ def merged(lists: Iterable[list[str]]) -> list[str]:
 
 def reduced(runtime: Runtime, names: list[str]) -> list[str]:
     """Return those that must be named for all to be imported."""
+    return probed(runtime, REDUCE, *excluded_from(runtime.version), text="\n".join(names))
+
+
+def probed(runtime: Runtime, code: str, *arguments: str, text: str = "") -> list[str]:
+    """Run code that imports Airflow; return the lines after its line "found:"."""
     with tempfile.TemporaryDirectory() as home:
         ended = subprocess.run(
-            [str(runtime.path / "bin" / "python"), "-P", "-c", REDUCE, *excluded_from(runtime.version)],
-            input="\n".join(names),
+            [str(runtime.path / "bin" / "python"), "-P", "-c", code, *arguments],
+            input=text,
             env={
                 "AIRFLOW_HOME": home,
+                "HOME": home,
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(REPOSITORY / "src"),
                 "LANG": "C.UTF-8",
@@ -181,10 +207,11 @@ def reduced(runtime: Runtime, names: list[str]) -> list[str]:
             },
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
     sys.stderr.write(ended.stderr)
-    return ended.stdout.partition("\nroots:\n")[2].split()
+    ended.check_returncode()
+    return ended.stdout.partition("\nfound:\n")[2].split()
 
 
 def _is_theirs(name: str) -> bool:

@@ -213,12 +213,20 @@ async def test_a_forked_process_is_like_a_started_one(home: Home, version: str) 
     assert forked == cold
 
 
-async def test_an_option_that_is_read_at_import_makes_a_program(home: Home, runtime: Runtime) -> None:
-    manifest = home.manifest(runtime, core__default_task_retries="3")
-    report = await home.report(manifest, fork=True)
-    assert report["options"]["core"]["default_task_retries"] == "3"
-    cold = await home.report(manifest, fork=False)
-    assert set(report["modules"]) == set(cold["modules"])
+@pytest.mark.parametrize(
+    ("option", "value", "forks"),
+    [("core__default_task_retries", "3", True), ("core__xcom_backend", "acme.Backend", False)],
+)
+async def test_an_option_that_is_kept_from_imports(
+    home: Home, runtime: Runtime, option: str, value: str, forks: bool
+) -> None:
+    """A harmless one has a preloaded process with it; one that may name code makes a program."""
+    manifest = home.manifest(runtime, **{option: value})
+    section, key = option.split("__")
+    forked, cold = [await home.report(manifest, fork=fork) for fork in (True, False)]
+    assert forked["options"][section][key] == cold["options"][section][key] == value
+    assert (set(forked["modules"]) > set(cold["modules"])) == forks
+    assert (key_of(manifest) != key_of(home.manifest(runtime))) == forks
 
 
 async def test_commands_behave_as_programs_do(home: Home, runtime: Runtime) -> None:

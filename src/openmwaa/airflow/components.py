@@ -158,7 +158,7 @@ def build_manifest(
         secrets={name: sealed for name, sealed in mine.items() if name not in ONLY_FOR},
         components=tuple(components),
         dags=DagSource(bucket=bucket_of(spec.source_bucket_arn), prefix=_folder_prefix(spec.dag_s3_path)),
-        preload=build_preload(spec.environment_class, version, placement, region=surroundings.region),
+        preload=build_preload(spec, version, placement, region=surroundings.region),
     )
 
 

@@ -140,24 +140,17 @@ def settings_of(
     return _defaults(spec.environment_class, version) | options | _protected(version, placement, web_url)
 
 
-def settings_of_all(
-    environment_class: str | None, version: AirflowVersion, placement: Placement, *, web_url: str
-) -> Settings:
-    """Return the settings of an environment whose user chose nothing.
+def settings_of_all(version: AirflowVersion, placement: Placement, *, web_url: str) -> Settings:
+    """Return the settings of an environment of some class whose user chose nothing.
 
     Args:
-        environment_class: Gives the number of web server processes, which some versions read early;
-            None: any. Everything else is that of any class.
-
         version: As in `settings_of`.
 
         placement: Likewise.
 
         web_url: Likewise.
     """
-    workers = version.option("api.workers")
-    chosen = _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
-    return chosen | {workers: _defaults(environment_class or _ANY_CLASS, version)[workers]}
+    return _defaults(_ANY_CLASS, version) | _protected(version, placement, web_url)
 
 
 def _defaults(environment_class: str, version: AirflowVersion) -> Settings:

@@ -1,25 +1,33 @@
-"""What a process must be told to import Airflow for every environment of a runtime. Pure.
+"""What a process must be told to import Airflow for many environments of a runtime. Pure.
 
-Options and variables are those of an environment whose user chose nothing. What belongs to one
-environment is replaced by a value that works nowhere: if Airflow kept one, it would be noticed.
+Options and variables are those of an environment whose user chose nothing, but for the options that
+Airflow keeps from its import: environments that chose those alike share a process. What belongs to
+one environment is replaced by a value that works nowhere: if Airflow kept one, it would be noticed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
-from openmwaa.airflow.options import settings_of_all, variable
+from openmwaa.airflow.known_options import known_options
+from openmwaa.airflow.options import settings_of, settings_of_all, variable
 from openmwaa.airflow.secrets import METADATA_URL, RESULTS_URL
 from openmwaa.airflow.versions import AirflowVersion
 from openmwaa.environments.manifest import Placement, Preload
+from openmwaa.environments.spec import EnvironmentSpec
 
 PRELOADED: Final = frozenset({"2.10.3", "2.11.2", "3.0.6", "3.2.1", "3.3.1"})
 """Versions whose modules are recorded (`openmwaa_airflow/zygote/lists`) and whose forked processes were
 compared with started ones (`tests/integration/test_zygotes.py`)."""
 
-_WEB_WORKERS_READ_EARLY: Final = frozenset({"2.10.3", "2.11.2", "3.0.6"})
-"""Versions whose command line, with the number of web server processes in it, cannot be left out."""
+_HARMLESS_TYPES: Final = ("boolean", "integer", "float")
+_HARMLESS: Final = frozenset({"core.default_timezone", "operators.default_owner"})
+"""Options with any text for a value that is no name of code and no path."""
+
+_START_SOMETHING: Final = frozenset({"core.unit_test_mode", "sentry.sentry_on"})
 
 _NOWHERE: Final = "preloaded.invalid"
 
@@ -51,12 +59,12 @@ def process_variables(version: str, placement: Placement, *, region: str) -> dic
 
 
 def build_preload(
-    environment_class: str, version: AirflowVersion, placement: Placement, *, region: str
+    spec: EnvironmentSpec, version: AirflowVersion, placement: Placement, *, region: str
 ) -> Preload | None:
-    """Return what components of a version may be forked from; None: they are started as programs.
+    """Return what components of an environment may be forked from; None: they are started as programs.
 
     Args:
-        environment_class: Of the environment.
+        spec: Gives class and options.
 
         version: The version.
 
@@ -68,10 +76,12 @@ def build_preload(
     if version.version not in PRELOADED:
         return None
     neutral = dataclasses.replace(placement, address=_NOWHERE, broker_url=f"redis://{_NOWHERE}/0")
-    early = version.version in _WEB_WORKERS_READ_EARLY
-    settings = settings_of_all(
-        environment_class if early else None, version, neutral, web_url=f"https://{_NOWHERE}"
-    )
+    nowhere = f"https://{_NOWHERE}"
+    early = options_read_by_imports(version.version)
+    chosen = settings_of(spec, version, neutral, web_url=nowhere)
+    settings = settings_of_all(version, neutral, web_url=nowhere) | {
+        option: value for option, value in chosen.items() if option in early
+    }
     return Preload(
         argv=("python", "-P", "-m", "openmwaa_airflow.zygote"),
         variables={
@@ -81,4 +91,22 @@ def build_preload(
             METADATA_URL: f"postgresql+psycopg2://{_NOWHERE}/none",
             RESULTS_URL: f"db+postgresql+psycopg2://{_NOWHERE}/none",
         },
+    )
+
+
+@cache
+def options_read_by_imports(version: str) -> frozenset[str]:
+    """Return the options that may differ between preloaded processes: what imports keep, and harmless.
+
+    Modules are imported as root, so no option counts whose value may name code or a file. Who sets
+    one of those has components that are started as programs.
+    """
+    recorded = files("openmwaa_airflow.zygote").joinpath("lists", f"{version}.options.txt")
+    known = known_options(version)
+    return frozenset(
+        option
+        for option in map(known.current, recorded.read_text().splitlines())
+        if option not in _START_SOMETHING
+        and (facts := known.options.get(option))
+        and (facts.type in _HARMLESS_TYPES or facts.values or option in _HARMLESS)
     )

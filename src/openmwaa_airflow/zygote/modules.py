@@ -43,7 +43,7 @@ _EXCLUDED_OF = {
 
 def versions() -> list[str]:
     """Return the versions that can be preloaded."""
-    return sorted(path.stem for path in _FOLDER.glob("*.txt"))
+    return sorted(path.stem for path in _FOLDER.glob("*[0-9].txt"))
 
 
 def excluded_from(version: str) -> frozenset[str]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from openmwaa.airflow.components import Surroundings, build_manifest
+from openmwaa.airflow.known_options import known_options
+from openmwaa.airflow.preload import options_read_by_imports
 from openmwaa.airflow.secrets import (
     DATABASE_PASSWORD,
     TASK_TOKEN_SECRET,
@@ -158,7 +162,7 @@ def test_only_a_shared_broker_needs_a_key_prefix() -> None:
 def test_what_is_preloaded_belongs_to_no_environment(version: str) -> None:
     """Users' options, names, addresses and secrets change nothing in it; neither does a layer."""
     one = manifest_of(a_spec(airflow_version=version)).preload
-    options = {"core.parallelism": "7", "celery.worker_autoscale": "3,1"}
+    options = {"core.hide_sensitive_var_conn_fields": "False", "celery.worker_autoscale": "3,1"}
     other = manifest_of(
         a_spec("other", airflow_version=version, airflow_configuration_options=options),
         dataclasses.replace(PLACEMENT, address="127.9.9.9", runtime_path=Path("/srv/layers/x/venv")),
@@ -168,3 +172,29 @@ def test_what_is_preloaded_belongs_to_no_environment(version: str) -> None:
     text = json.dumps(dataclasses.asdict(one))
     assert "sealed" not in text
     assert "127.9.9.9" not in text
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_options_that_imports_keep_make_another_preloaded_process(version: str) -> None:
+    """Only harmless ones: it imports as root, so no user may name code or files for it."""
+
+    def preloaded(**options: str) -> Mapping[str, str]:
+        named = {name.replace("__", "."): value for name, value in options.items()}
+        spec = a_spec(airflow_version=version, airflow_configuration_options=named)
+        preload = manifest_of(spec).preload
+        assert preload is not None
+        return preload.variables
+
+    plain, retrying = preloaded(), preloaded(core__default_task_retries="3")
+    assert dict(retrying.items() - plain.items()) == {"AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "3"}
+    for naming_code in ("core__xcom_backend", "core__asset_manager_kwargs", "core__unit_test_mode"):
+        assert preloaded(**{naming_code: "1"}) == plain
+
+
+def test_options_that_may_differ_name_no_code() -> None:
+    for version in VERSIONS:
+        known = known_options(version).options
+        for option in options_read_by_imports(version):
+            value = known[option].default or ""
+            assert "/" not in value, option
+            assert not re.search(r"[a-z]\.[a-z]", value), option

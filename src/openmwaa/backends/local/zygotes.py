@@ -40,7 +40,7 @@ _TRIES: Final = 3
 """A runtime that cannot be preloaded is not tried again until the agent is restarted."""
 
 _POLL_S: Final = 0.1
-_UNUSED_S: Final = 3600.0
+_UNUSED_S: Final = 1200.0
 _OLDEST_S: Final = 24 * 3600.0
 """All children of one share its seed of hashes and its addresses in memory: not for ever."""
 
