@@ -65,7 +65,8 @@ def _extend_packages() -> None:
         path = sys.modules[name].__path__
         if isinstance(path, list):
             parent = name.rpartition(".")[0]
-            below = sys.modules[parent].__path__ if parent in sys.modules else sys.path
+            # Under a second name (`requests.packages.urllib3`) a package may be below a plain module.
+            below = getattr(sys.modules[parent], "__path__", ()) if parent in sys.modules else sys.path
             sys.modules[name].__path__ = _extended(path, name.rpartition(".")[2], list(below))
 
 

@@ -65,6 +65,8 @@ class Program:
                 stand_on(prefix, prefix / "bin" / "python")
         except UnfitError as error:
             self._start_cold(str(error))
+        except Exception as error:  # noqa: BLE001 - a program of its own does not depend on it
+            self._start_cold(f"{type(error).__name__} when the layer was put before the runtime")
         sys.orig_argv = list(self._argv)
         preloaded.offer(lambda: self._take_over(journal))
         finish(self._run_module if self._is_module else self._run_script)
