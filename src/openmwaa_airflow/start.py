@@ -13,6 +13,10 @@ from pathlib import Path
 
 from openmwaa_airflow import preloaded, startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
+from openmwaa_airflow.one_command import parse_only
+
+_PARSES_OTHERS = "celery"
+"""On Airflow 2 a worker's tasks are commands, which children of its process parse with its parser."""
 
 
 def main() -> None:
@@ -26,6 +30,9 @@ def main() -> None:
     startup.apply(name)
     preloaded.use()
     sys.argv = [str(Path(sys.executable).with_name("airflow")), *arguments]
+
+    if arguments[0] != _PARSES_OTHERS:
+        parse_only(arguments[0])
 
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - after the component has its name
 

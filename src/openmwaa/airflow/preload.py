@@ -36,9 +36,10 @@ def process_variables(version: str, placement: Placement, *, region: str) -> dic
     """Return the variables of every process of every environment of a version, without options."""
     return {
         "AIRFLOW_HOME": str(placement.airflow_home),
-        # Airflow writes its defaults into this file if it is missing and believes them ever after.
-        # Those of another version would break it: the default XCom backend of 3 is no module on 2.
-        "AIRFLOW_CONFIG": str(placement.airflow_home / f"airflow-{version}.cfg"),
+        # An empty one, which nobody can write to. Where it is missing, Airflow writes its defaults there
+        # and believes them ever after: those of another version would break it (the default XCom
+        # backend of 3 is no module on 2), and each start takes 0.3 s of CPU time more.
+        "AIRFLOW_CONFIG": str(placement.plug_in_path / "openmwaa_airflow" / "airflow.cfg"),
         "HOME": str(placement.airflow_home),
         "PYTHONPATH": str(placement.plug_in_path),
         "PYTHONUNBUFFERED": "1",
