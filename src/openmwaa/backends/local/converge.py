@@ -165,6 +165,9 @@ class Convergence:
         """
         done = list(after)
         for replica in replicas:
+            if self._host.supervisor.keeps(f"{self._id}/{replica.name}", replica.hash):
+                done.append(replica)  # without reading what is known of it, every second
+                continue
             known = self.seen().get(replica.name)
             if known is not None and known.spec_hash != replica.hash and replica.name not in self._drains:
                 for earlier in done:

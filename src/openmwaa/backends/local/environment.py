@@ -20,7 +20,6 @@ from openmwaa.backends.local import broker
 from openmwaa.backends.local.converge import Convergence
 from openmwaa.backends.local.folders import EnvironmentFolders
 from openmwaa.backends.local.host import Host
-from openmwaa.backends.local.memory import memory_bytes
 from openmwaa.backends.local.plug_in import publish_plug_in
 from openmwaa.backends.local.replicas import Replica, kind_and_index, replicas_of
 from openmwaa.backends.local.specs import Specs
@@ -128,7 +127,7 @@ class LocalEnvironment:
             return Observed(exists=False)
         wanted = {replica.name: replica for replica in replicas_of(manifest)} if manifest else {}
         memory = await asyncio.to_thread(
-            memory_bytes, self._host.supervisor.table.marker_prefix(f"{self.id}/")
+            self._host.memory.of_instances, self._host.supervisor.table.marker_prefix(f"{self.id}/")
         )
         ready: dict[str, bool] = {}
         if manifest is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openmwaa.backends.local.isolation import Isolation
+from openmwaa.backends.local.memory import HostMemory
 from openmwaa.backends.local.probes import Prober
 from openmwaa.backends.local.zygotes import Zygotes
 from openmwaa.kit.keyring import Keyring
@@ -24,3 +25,4 @@ class Host:
     prober: Prober
     zygotes: Zygotes
     variables: Mapping[str, str]
+    memory: HostMemory = field(default_factory=HostMemory)

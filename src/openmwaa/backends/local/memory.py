@@ -3,38 +3,67 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from openmwaa.supervise.identity import ProcessIdentity, running, was_forked
+from openmwaa.supervise.identity import ProcessIdentity, Running, running, was_forked
 
 _PAGE_BYTES = resource.getpagesize()
+_LOOK_EVERY_S: Final = 2.0
+"""To look at every process of a host takes 20 ms, and who starts is asked about four times a second."""
+
 _SHARE_FOR_S: Final = 60.0
 """To count shared pages takes the kernel some 10 ms for a process."""
 
-_shares: dict[ProcessIdentity, tuple[float, int]] = {}
 
+class HostMemory:
+    """Counts for every environment of this host; may be asked by many threads."""
 
-def memory_bytes(prefix: str) -> dict[str, int]:
-    """Return the memory of instances by name, all their processes together.
+    def __init__(self) -> None:
+        self._looking = threading.Lock()
+        self._looked_at = -_LOOK_EVERY_S
+        self._running: list[Running] = []
+        self._shares: dict[ProcessIdentity, tuple[float, int]] = {}
 
-    Pages that processes share count in each of them, but for processes that were forked from one
-    that had loaded everything: of those each has its share.
+    def of_instances(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of instances by name, all their processes together, as of the last two seconds.
 
-    Args:
-        prefix: What their markers begin with; the name is what follows, up to the colon.
-    """
-    found: dict[str, int] = defaultdict(int)
-    for one in running():
-        if one.marker.startswith(prefix):
-            found[one.marker.removeprefix(prefix).partition(":")[0]] += _memory(one.identity)
-    return dict(found)
+        Pages that processes share count in each of them, but for processes that were forked from one
+        that had loaded everything: of those each has its share.
 
+        Args:
+            prefix: What their markers begin with; the name is what follows, up to the colon.
+        """
+        found: dict[str, int] = defaultdict(int)
+        with self._looking:  # who waits for another to look need not look again
+            self._look()
+            for one in self._running:
+                if one.marker.startswith(prefix):
+                    name = one.marker.removeprefix(prefix).partition(":")[0]
+                    found[name] += self._bytes_of(one.identity)
+        return dict(found)
 
-def _memory(identity: ProcessIdentity) -> int:
-    return _share(identity) if was_forked(identity.pid) else _resident(identity.pid)
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_S:
+            return
+        self._running, self._looked_at = running(), now
+        alive = {one.identity for one in self._running}
+        self._shares = {one: share for one, share in self._shares.items() if one in alive}
+
+    def _bytes_of(self, identity: ProcessIdentity) -> int:
+        return self._share(identity) if was_forked(identity.pid) else _resident(identity.pid)
+
+    def _share(self, identity: ProcessIdentity) -> int:
+        now = time.monotonic()
+        when, share = self._shares.get(identity, (-_SHARE_FOR_S, 0))
+        if now - when > _SHARE_FOR_S:
+            share = _proportional(identity.pid)
+            self._shares[identity] = (now, share)
+        return share
 
 
 def _resident(pid: int) -> int:
@@ -42,17 +71,6 @@ def _resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
     except OSError:
         return 0
-
-
-def _share(identity: ProcessIdentity) -> int:
-    now = time.monotonic()
-    when, share = _shares.get(identity, (0.0, 0))
-    if not when or now - when > _SHARE_FOR_S:
-        share = _proportional(identity.pid)
-        _shares[identity] = (now, share)
-        for old in [one for one, (looked, _) in _shares.items() if now - looked > 2 * _SHARE_FOR_S]:
-            del _shares[old]
-    return share
 
 
 def _proportional(pid: int) -> int:
