@@ -236,7 +236,9 @@ class Statuses:
         mwaa = self.service.client("mwaa")
         while not self._stop.wait(0.01):
             with suppress(ClientError, BotoCoreError):
-                status = mwaa.get_environment(Name=self.name)["Environment"]["Status"]
+                answer = mwaa.get_environment(Name=self.name)
+                assert "Environment" in answer, answer  # its headers tell whose answer it is
+                status = answer["Environment"]["Status"]
                 if self.seen[-1:] != [status]:
                     self.seen.append(status)
 
