@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from openmwaa_airflow.zygote.journal import Journal
+from openmwaa_airflow.zygote.routes import make_routes
 from openmwaa_airflow.zygote.takeover import remember_descriptions
 
 AS_LIBRARY = "_AIRFLOW__AS_LIBRARY"
@@ -67,6 +68,7 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
         failed = [said for name in names if (said := _import(name))]
         _map_tables()
         _build_execution_api()
+        make_routes()
         remember_descriptions()
     del os.environ[AS_LIBRARY]
     urllib.parse.clear_cache()  # addresses that lead nowhere

@@ -1,0 +1,93 @@
+"""What components no longer do when they start makes no difference to what they then are. Real runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from openmwaa.airflow.versions import VERSIONS
+from openmwaa.artifacts.runtimes import RuntimeStore
+from openmwaa.settings import Settings
+
+pytestmark = pytest.mark.timeout(600)
+
+SOURCE = Path(__file__).parents[2] / "src"
+NEWEST = "3.3.1"
+
+ONE_COMMAND = """
+from airflow.cli import cli_parser
+from openmwaa_airflow.one_command import parse_only
+
+def known(parser):
+    return sorted(parser._subparsers._group_actions[0].choices)
+
+everything = known(cli_parser.get_parser())
+parse_only("scheduler")
+parser = cli_parser.get_parser()
+assert known(parser) == ["scheduler"]
+assert callable(parser.parse_args(["scheduler", "--pid", "x"]).func)
+assert known(cli_parser.get_parser()) == everything
+parse_only("nonsense")
+assert known(cli_parser.get_parser()) == everything
+"""
+
+ROUTES = """
+from fastapi import APIRouter, FastAPI
+from airflow.api_fastapi.core_api.app import init_views
+from airflow.api_fastapi.core_api.routes.public import public_router
+from openmwaa_airflow.zygote.routes import make_routes
+
+def an_api():
+    api = FastAPI(title="Airflow")
+    init_views(api)
+    return api
+
+def facts(api):
+    names = ("path", "methods", "name", "unique_id")
+    return [(type(route).__name__, *(str(getattr(route, name, None)) for name in names)) for route in api.routes]
+
+before = an_api()
+many = len(public_router.routes)
+make_routes()
+first, second = an_api(), an_api()
+assert facts(first) == facts(second) == facts(before)
+assert first.openapi() == second.openapi() == before.openapi()
+assert len(public_router.routes) == many
+overridden = [route for route in first.routes if getattr(route, "dependant", None)]
+assert {id(r.dependency_overrides_provider.dependency_overrides) for r in overridden} == {id(first.dependency_overrides)}
+other = FastAPI()
+other.include_router(APIRouter(), prefix="/other")
+"""
+
+
+def versions(generation: str) -> list[object]:
+    """Return every version of a generation; all but the newest are for the thorough run."""
+    found = [version for version in VERSIONS if version.startswith(generation)]
+    return [one if one == NEWEST else pytest.param(one, marks=pytest.mark.thorough) for one in found]
+
+
+def run(version: str, code: str, home: Path) -> None:
+    """Run code with a version's interpreter, which must end well."""
+    store = RuntimeStore(Settings(home=home), {version: VERSIONS[version].lock})
+    runtime = asyncio.run(store.ensure(version))
+    ended = subprocess.run(
+        [str(runtime.path / "bin" / "python"), "-P", "-c", code],
+        env={"AIRFLOW_HOME": str(home), "PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("version", [*versions("2"), *versions("3")])
+def test_only_the_next_parser_knows_one_command(version: str, tmp_path: Path) -> None:
+    run(version, ONE_COMMAND, tmp_path)
+
+
+@pytest.mark.parametrize("version", versions("3"))
+def test_routes_that_were_made_before_are_those_that_would_be_made(version: str, tmp_path: Path) -> None:
+    run(version, ROUTES, tmp_path)
