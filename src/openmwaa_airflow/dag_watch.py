@@ -37,7 +37,7 @@ class Watch:
         self._folder = folder
         self._snapshot: str | None = None
         self._inodes: dict[str, tuple[int, int]] = {}
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, None] = {}
         self.broken = False
         """It has failed once, and must not be used any more."""
 
@@ -64,23 +64,30 @@ class Watch:
             self._snapshot = snapshot
             return False
         self._snapshot = snapshot
-        self._waiting &= self._inodes.keys()
-        self._waiting |= {path for path, inode in self._inodes.items() if before.get(path) != inode}
+        changed = sorted(path for path, inode in self._inodes.items() if before.get(path) != inode)
+        self._waiting = dict.fromkeys([*changed, *(path for path in self._waiting if path in self._inodes)])
         return True
 
-    def due(self, busy: Callable[[str], bool]) -> list[str]:
-        """Return changed files, relative to the folder, that are not being parsed; each once.
+    def doubt(self, paths: Iterable[str]) -> None:
+        """Have files parsed after those that changed, because they may have needed one that did.
 
-        One that is being parsed stays until that ends: it may have been read before it changed,
+        Args:
+            paths: Relative to the folder: those that could not be imported, or are being parsed.
+        """
+        self._waiting |= dict.fromkeys(path for path in paths if path in self._inodes)
+
+    def due(self, busy: Callable[[str], bool]) -> list[str]:
+        """Return what to parse, relative to the folder, in this order and each once.
+
+        A file that is being parsed stays until that ends: it may have been read before it changed,
         and the processor would not parse it twice at a time.
 
         Args:
             busy: Whether a file is being parsed now.
         """
-        if not self._waiting:
-            return []
-        due = sorted(path for path in self._waiting if not busy(path))
-        self._waiting.difference_update(due)
+        due = [path for path in self._waiting if not busy(path)]
+        for path in due:
+            del self._waiting[path]
         return due
 
     def drain(self) -> None:

@@ -31,6 +31,9 @@ def wrap(manager: type[Any], watch: Watch) -> None:
             with watch.guarding():
                 if watch.moved():
                     self.last_dag_dir_refresh_time = _LONG_AGO
+                    failed = [path for path, stat in self._file_stats.items() if stat.import_errors]
+                    top = str(self._dag_directory)
+                    watch.doubt(os.path.relpath(path, top) for path in (*failed, *self._processors))
                 if watch.descriptor is not None:
                     self.waitables[watch.descriptor] = None
         return bool(list_folder(self))

@@ -31,7 +31,7 @@ def wrap(manager: type[Any], watch: Watch) -> None:
         files = list(requested(self, *arguments, **keywords))
         if not watch.broken:
             with watch.guarding():
-                # The last one ends up first in the queue: what users asked for.
+                # What users asked for goes before ours.
                 files = [*_changed(self, watch), *files]
         return files
 
@@ -45,11 +45,16 @@ def _changed(manager: Any, watch: Watch) -> list[Any]:
         return []
     if watch.moved():
         manager._force_refresh_bundles.add(bundle.name)  # also if files were only removed
+        failed = [file for file, stat in manager._file_stats.items() if stat.import_errors]
+        watch.doubt(
+            str(file.rel_path) for file in (*failed, *manager._processors) if file.bundle_name == bundle.name
+        )
 
     def info(path: str) -> Any:
         return DagFileInfo(rel_path=Path(path), bundle_name=bundle.name, bundle_path=bundle.path)
 
-    return [info(path) for path in watch.due(lambda path: info(path) in manager._processors)]
+    # The last one ends up first in the queue.
+    return [info(path) for path in reversed(watch.due(lambda path: info(path) in manager._processors))]
 
 
 def _wake_by(selector: selectors.BaseSelector, watch: Watch) -> None:

@@ -179,7 +179,7 @@ def _defaults(environment_class: str, version: AirflowVersion) -> Settings:
         "dag_processor.refresh_interval": "5",
         # The default of 30 drops what a second change within half a minute has parsed. Only what differs is
         # written, so this writes no more often.
-        "core.min_serialized_dag_update_interval": "1",
+        "core.min_serialized_dag_update_interval": "0",
         # A task whose worker died is found within a minute instead of five (airflow.md 6). Not
         # less: every running task counts as lost if the API server or the database is away for longer.
         "scheduler.task_instance_heartbeat_sec": str(TASK_HEARTBEAT_S),

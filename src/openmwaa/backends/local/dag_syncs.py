@@ -27,8 +27,11 @@ POLL_S: Final = 2.0
 POLL_WITH_FEED_S: Final = 10.0
 """How often to look while the feed announces changes: what it loses is found that late."""
 
-_SETTLE_S: Final = 0.05
-"""An upload is announced up to 11 ms before it can be listed, and by three or four messages."""
+_QUIET_S: Final = 0.05
+"""An upload is announced up to 11 ms before it can be listed, by three or four messages within 20 ms."""
+
+_LONGEST_WAIT_S: Final = 0.5
+"""For uploads in a row to come to an end: half of them may be DAGs without the modules they import."""
 
 _LEAST_GAP_S: Final = 0.2
 """Between two looks; longer if looking takes longer, so that uploads in a row cost half the time at most."""
@@ -117,7 +120,7 @@ class DagSyncs:
                 async with asyncio.timeout(POLL_WITH_FEED_S if calm else POLL_S):
                     await asyncio.sleep(max(_LEAST_GAP_S, took_s))
                     await watch.wake.wait()
-                    await asyncio.sleep(_SETTLE_S)
+                    await _until_quiet(watch.wake)
             except TimeoutError:
                 continue
 
@@ -138,3 +141,14 @@ class DagSyncs:
                 # A message may come while its change is being listed: it counts as well.
                 watch.trusted, watch.announced = watch.announced, False
         return seen
+
+
+async def _until_quiet(wake: asyncio.Event) -> None:
+    deadline = time.monotonic() + _LONGEST_WAIT_S
+    while time.monotonic() < deadline:
+        wake.clear()
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await wake.wait()
+        except TimeoutError:
+            return
