@@ -54,6 +54,9 @@ class DagSyncs:
         self,
         environments: Callable[[], Iterable[LocalEnvironment]],
         sync: Callable[[LocalEnvironment], Awaitable[DagsSeen | None]],
+        *,
+        poll_s: float = POLL_S,
+        poll_with_feed_s: float = POLL_WITH_FEED_S,
     ) -> None:
         """Remember what to follow. No I/O.
 
@@ -61,7 +64,13 @@ class DagSyncs:
             environments: Those of the moment.
 
             sync: Brings one up to date; None: it wants no DAGs yet.
+
+            poll_s: How often to look while nothing is known of a feed.
+
+            poll_with_feed_s: How often to look while it announces changes.
         """
+        self._poll_s = poll_s
+        self._poll_with_feed_s = poll_with_feed_s
         self._environments = environments
         self._sync = sync
         self._watches: dict[str, _Watch] = {}
@@ -71,7 +80,7 @@ class DagSyncs:
         try:
             while True:
                 self._match()
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._poll_s)
         finally:
             tasks = [self._end(watch) for watch in self._watches.values()]
             self._watches.clear()
@@ -117,7 +126,7 @@ class DagSyncs:
             calm = watch.trusted and seen is not None and seen.error is None
             try:
                 # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event.
-                async with asyncio.timeout(POLL_WITH_FEED_S if calm else POLL_S):
+                async with asyncio.timeout(self._poll_with_feed_s if calm else self._poll_s):
                     await asyncio.sleep(max(_LEAST_GAP_S, took_s))
                     await watch.wake.wait()
                     await _until_quiet(watch.wake)
