@@ -53,7 +53,7 @@ except ImportError:
 {extra}
 with open(os.environ["AIRFLOW_HOME"] + "/parsed", "a") as file:
     file.write("{name}\\n")
-DAG("{name}", schedule=None, description="{text}")
+dag = DAG("{name}", schedule=None, description="{text}")
 """
 
 
@@ -141,7 +141,7 @@ def test_changed_new_removed_and_mended_files_are_seen_at_once(environment: bare
             every_s=0.05,
             what=f"{wanted}; {environment.tail('dag-processor-0')}",
         )
-        print(f"{environment.version}: after {time.monotonic() - began:.2f} s {wanted}")
+        print(f"{environment.version}: after {time.monotonic() - began:.2f} s {wanted}")  # noqa: T201
 
     def parsed() -> list[str]:
         return (environment.home / "parsed").read_text().split()

@@ -40,7 +40,7 @@ def dags(host: NodeHost, manifest: Manifest) -> Path:
 async def seconds_until_there(host: NodeHost, manifest: Manifest, name: str) -> float:
     await asyncio.to_thread(host.put_dag, manifest, name, f"# {name}\n")
     began = time.monotonic()
-    await eventually(lambda: (dags(host, manifest) / name).exists(), within_s=30, what=name)
+    await eventually((dags(host, manifest) / name).exists, within_s=30, what=name)
     return time.monotonic() - began
 
 
@@ -72,7 +72,7 @@ async def test_a_change_whose_message_is_lost_is_found_all_the_same(
     host.put_dag(manifest, "meanwhile.py", "# 1\n")
     await asyncio.sleep(7)  # all tries to deliver it are over
     await host.start()
-    await eventually(lambda: (dags(host, manifest) / "meanwhile.py").exists(), within_s=20, what="found")
+    await eventually((dags(host, manifest) / "meanwhile.py").exists, within_s=20, what="found")
     await seconds_until_there(host, manifest, "after.py")
 
 
@@ -93,6 +93,20 @@ async def test_only_the_object_store_is_listened_to(host: NodeHost) -> None:
         assert (await http.get(url, headers=right)).status_code == 405
         other = url.removesuffix(FEED_PATH) + "/environments/x"
         assert (await http.get(other, headers=right)).status_code == 404
+
+
+async def test_idle_connections_are_few_and_folders_are_polled_meanwhile(
+    host: NodeHost, manifest: Manifest
+) -> None:
+    address = ("127.0.0.1", host.settings.ports.feed)
+    held = [await asyncio.open_connection(*address) for _ in range(60)]
+    try:
+        await asyncio.sleep(0.2)
+        assert sum(reader.at_eof() or reader.exception() is not None for reader, _ in held) >= 60 - 32
+        assert await seconds_until_there(host, manifest, "unannounced.py") < POLL_WITH_FEED_S + 5
+    finally:
+        for _, writer in held:
+            writer.close()
 
 
 async def test_the_token_is_in_no_log_and_no_file_that_others_can_read(host: NodeHost) -> None:

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from openmwaa.kit.secret import Secret
 from openmwaa.services.feed import FEED_PATH, changed_object
@@ -27,6 +28,7 @@ from openmwaa.services.feed import FEED_PATH, changed_object
 _log = structlog.get_logger()
 
 _MAX_BYTES: Final = 1024 * 1024
+_MOST_CONNECTIONS: Final = 32
 _TRY_AGAIN_S: Final = 5.0
 
 
@@ -76,6 +78,8 @@ async def serve_feed(app: Starlette, port: int) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
+                http=_FewConnections,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -86,6 +90,16 @@ async def serve_feed(app: Starlette, port: int) -> None:
         )
         with contextlib.closing(listener):
             await server.serve(sockets=[listener])
+
+
+class _FewConnections(H11Protocol):
+    """Lets nobody on this host use up the agent's file descriptors; hints that are lost are polled for."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= _MOST_CONNECTIONS:
+            transport.abort()
+            return
+        super().connection_made(transport)
 
 
 class _Server(uvicorn.Server):
