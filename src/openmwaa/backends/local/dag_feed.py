@@ -53,7 +53,7 @@ def build_feed(token: Secret, on_change: Callable[[str, str], None]) -> Starlett
                 return Response(status_code=413)
         try:
             changed = changed_object(json.loads(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             return Response(status_code=400)
         if changed is not None:
             on_change(*changed)
