@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from openmwaa_airflow import preloaded, startup
+from openmwaa_airflow import dag_watch, preloaded, startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
 from openmwaa_airflow.one_command import parse_only
 
@@ -36,6 +36,8 @@ def main() -> None:
 
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - after the component has its name
 
+    if name.startswith(dag_watch.KIND):
+        dag_watch.install()
     airflow()
 
 

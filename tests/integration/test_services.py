@@ -114,10 +114,11 @@ async def test_no_secret_is_in_a_command_line_a_log_or_a_readable_file(running: 
             "seaweedfs/filer-key",
             "seaweedfs/filer-read-key",
             "seaweedfs/sts-key",
+            "seaweedfs/feed-token",
         )
         if (secret := ServiceSecrets(running.settings).get(name))
     ]
-    assert len(secrets) == 7
+    assert len(secrets) == 8
     lines = b"\n".join(_read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
     logs = b"\n".join(_read(path) for path in running.settings.layout.logs.iterdir())
     assert len(logs) > 1000

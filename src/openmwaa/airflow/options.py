@@ -55,6 +55,7 @@ _PROTECTED_ELSEWHERE: Final = frozenset(
 _ANY_CLASS: Final = "mw1.small"
 """Classes differ in numbers of processes alone, which are read when these start."""
 
+_FETCH_INTERVAL: Final = "core.min_serialized_dag_fetch_interval"
 _INDIRECT: Final = re.compile(r"_(cmd|secret)$")
 _KEY: Final = re.compile(r"^(?P<section>common\.io|[^.]+)\.(?P<key>.+)$", re.IGNORECASE)
 """One section of Airflow has a dot in its name."""
@@ -181,8 +182,12 @@ def _defaults(environment_class: str, version: AirflowVersion) -> Settings:
         "api.workers": str(size.webserver.vcpu),
         # The default of 16 holds wide DAGs back: twice the tasks per second with 64 (airflow.md 8).
         "scheduler.max_tis_per_query": "64",
-        # A new file is parsed within 10 s instead of 300.
+        # `openmwaa_airflow.dag_watch` says at once what changed; this is for files that others generate,
+        # and in case a version does not let it.
         "dag_processor.refresh_interval": "5",
+        # The default of 30 drops what a second change within half a minute has parsed. Only what differs is
+        # written, so this writes no more often.
+        "core.min_serialized_dag_update_interval": "0",
         # A task whose worker died is found within a minute instead of five (airflow.md 6). Not
         # less: every running task counts as lost if the API server or the database is away for longer.
         "scheduler.task_instance_heartbeat_sec": str(TASK_HEARTBEAT_S),
@@ -212,6 +217,10 @@ def _defaults(environment_class: str, version: AirflowVersion) -> Settings:
             "workers.execution_api_timeout": "30.0",
             "dag_processor.bundle_refresh_check_interval": "2",
         }
+    if _FETCH_INTERVAL in known_options(version.version).options:
+        # For so long schedulers and web servers go on with a DAG's former tasks, by default 10 s. It costs one
+        # lookup by key per DAG in use. Later versions ask each time.
+        chosen[_FETCH_INTERVAL] = "1"
     return {version.option(option): value for option, value in chosen.items()}
 
 

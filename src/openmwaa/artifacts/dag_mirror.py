@@ -42,8 +42,9 @@ _DOWNLOADS_AT_ONCE: Final = 8
 _ROUNDS: Final = 4
 """How often one sync lists again while uploads are going on, before it takes what it has."""
 
-_MTIME_AHEAD_S: Final = 1.0
-"""A changed file's time is set just before the swap; it must not be earlier than the swap."""
+_MTIME_AHEAD_S: Final = 0.2
+"""A changed file's time is set just before the swap; it must not be earlier than the swap. Not much later
+either: until then Airflow parses the file again and again."""
 
 _MAX_PART_BYTES: Final = 255
 _MAX_PATH_BYTES: Final = 1024

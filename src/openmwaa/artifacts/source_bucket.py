@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import parse_timestamp
 
 from openmwaa.artifacts.pinned_object import (
     MISSING,
@@ -175,7 +178,10 @@ class SourceBucket:
 
     @cached_property
     def _s3(self) -> S3Client:
+        session = botocore.session.get_session()
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_to_time)
         client: S3Client = boto3.Session(
+            botocore_session=session,
             aws_access_key_id=self._access.access_key_id,
             aws_secret_access_key=self._access.secret_access_key.reveal(),
             region_name=self._access.region,
@@ -276,6 +282,14 @@ class SourceBucket:
             raise Retry(f"S3 answered {code_of(error)} to {error.operation_name}", after_s=2.0) from error
         except BotoCoreError as error:
             raise Retry(f"S3 at {self._access.url} did not answer ({type(error).__name__})") from error
+
+
+def _to_time(value: Any) -> datetime:
+    """Read a time of an answer. What botocore does for each is half the cost of a listing of 1,000 objects."""
+    with contextlib.suppress(TypeError, ValueError):
+        if (moment := datetime.fromisoformat(value)).tzinfo is not None:
+            return moment
+    return parse_timestamp(value)
 
 
 def _etag_is_md5(entry: SourceObject, answer: GetObjectOutputTypeDef) -> bool:

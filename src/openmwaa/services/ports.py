@@ -33,6 +33,7 @@ def listeners(settings: Settings) -> list[Listener]:
     if settings.s3_endpoint_url is None:
         numbers = [ports.s3, *(ports.seaweedfs(offset) for offset in range(9))]
         found += [Listener("seaweedfs", "127.0.0.1", number) for number in numbers]
+        found.append(Listener("node", "127.0.0.1", ports.feed))
     addresses = ["127.0.0.1", str(ports.address(FIRST_ORDINAL)), str(ports.address(LAST_ORDINAL))]
     found += [Listener("caddy", address, ports.https) for address in addresses]
     return found

@@ -16,9 +16,16 @@ import structlog
 from openmwaa.kit.secret import Secret
 from openmwaa.services.binaries import Binaries
 from openmwaa.services.endpoints import S3_ADMIN_KEY_ID, S3_ADMIN_SECRET, make_credentials, operator_key
+from openmwaa.services.feed import feed_token, feed_url
 from openmwaa.services.grpc_certificates import ensure_grpc_certificates
 from openmwaa.services.s3_probe import S3Probe
-from openmwaa.services.seaweedfs_config import build_argv, build_iam_json, build_s3_json, build_security_toml
+from openmwaa.services.seaweedfs_config import (
+    build_argv,
+    build_iam_json,
+    build_notification_toml,
+    build_s3_json,
+    build_security_toml,
+)
 from openmwaa.services.secrets import ServiceSecrets
 from openmwaa.services.service import ServiceBrokenError, base_variables, digest_of, run_tool
 from openmwaa.services.users import ServiceUser
@@ -76,11 +83,19 @@ class SeaweedFs:
         iam = build_iam_json(
             account_id=self._settings.account_id, sts_signing_key=make("seaweedfs/sts-key", _new_sts_key)
         )
-        for name, text in (("security.toml", security), ("s3.json", s3), ("iam.json", iam)):
+        notification = build_notification_toml(url=feed_url(self._settings), token=feed_token(self._settings))
+        files = {
+            "security.toml": security,
+            "notification.toml": notification,
+            "s3.json": s3,
+            "iam.json": iam,
+        }
+        for name, text in files.items():
             self._user.write(self._folder / name, text)
 
     def spec(self) -> ProcessSpec:
-        files = [self._folder / name for name in ("security.toml", "s3.json", "iam.json", "grpc.crt")]
+        names = ("security.toml", "notification.toml", "s3.json", "iam.json", "grpc.crt")
+        files = [self._folder / name for name in names]
         variables = base_variables(self._folder) | {
             "GOMEMLIMIT": _MEMORY_TARGET,
             "OPENMWAA_CONFIG_DIGEST": digest_of(*files),

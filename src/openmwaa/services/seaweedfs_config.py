@@ -56,6 +56,32 @@ def build_security_toml(
     return "\n".join(lines) + "\n"
 
 
+def build_notification_toml(*, url: str, token: Secret) -> str:
+    """Return `notification.toml`: what changes in buckets is posted to the node agent.
+
+    Events wait in memory only and are dropped after three tries within seconds: they are hints.
+
+    Args:
+        url: Of the node agent's feed.
+
+        token: What the agent knows us by.
+    """
+    lines = [
+        "[notification.webhook]",
+        "enabled = true",
+        f"endpoint = {json.dumps(url)}",
+        f"bearer_token = {json.dumps(token.reveal())}",
+        'path_prefixes = ["/buckets/"]',
+        "timeout_seconds = 2",
+        "max_retries = 2",
+        "backoff_seconds = 1",
+        "max_backoff_seconds = 2",
+        "workers = 2",
+        "buffer_size = 1000",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def build_s3_json(keys: Sequence[tuple[str, Secret]]) -> str:
     """Return `s3.json` with the administrator only: keys listed here cannot be withdrawn while it runs.
 

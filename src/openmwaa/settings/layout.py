@@ -139,6 +139,11 @@ class Ports:
     def s3(self) -> int:
         return self.base + 2
 
+    @property
+    def feed(self) -> int:
+        """Plain HTTP, by token: where the embedded object store says what changed."""
+        return self.base + 3
+
     def seaweedfs(self, offset: int) -> int:
         """Return one of SeaweedFS's internal ports, offset 0 to 9."""
         return self.base + 10 + offset

@@ -19,14 +19,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from openmwaa.backends.base import DagsSeen
 from openmwaa.backends.local.commands import kill_leftover_commands, run_command
+from openmwaa.backends.local.dag_syncs import DagSyncs
 from openmwaa.backends.local.environment import Host, LocalEnvironment, Mirror
 from openmwaa.environments.manifest import Manifest
 from openmwaa.kit.errors import GiveUp, Retry
 
 _log = structlog.get_logger()
 
-_SYNC_EVERY_S: Final = 2.0
 _FORMER_ENDS_S: Final = 20.0
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -41,6 +42,7 @@ class NodeAgent:
         self._mirror_of = mirror_of
         self._environments: dict[str, LocalEnvironment] = {}
         self._mirrors: dict[str, tuple[Manifest, Mirror]] = {}
+        self._syncs = DagSyncs(lambda: list(self._environments.values()), self._sync)
 
     async def start(self) -> None:
         """Go on with every environment that was wanted before.
@@ -68,19 +70,11 @@ class NodeAgent:
 
     async def mirror_for_ever(self) -> None:
         """Keep every DAG folder up to date. A slow or broken one does not hold up the others."""
-        under_way: dict[str, asyncio.Task[None]] = {}
-        try:
-            while True:
-                for environment in list(self._environments.values()):
-                    known = under_way.get(environment.id)
-                    if known is None or known.done():
-                        under_way[environment.id] = asyncio.create_task(self._sync(environment))
-                await asyncio.sleep(_SYNC_EVERY_S)
-                under_way = {name: task for name, task in under_way.items() if not task.done()}
-        finally:
-            for task in under_way.values():
-                task.cancel()
-            await asyncio.gather(*under_way.values(), return_exceptions=True)
+        await self._syncs.run()
+
+    def on_object_changed(self, bucket: str, path: str) -> None:
+        """Take a hint of the object store (`openmwaa.services.feed.changed_object`)."""
+        self._syncs.announce(bucket, path)
 
     async def close(self) -> None:
         """Let go of everything; processes run on."""
@@ -115,7 +109,11 @@ class NodeAgent:
 
     async def _ensure(self, request: Request) -> Response:
         manifest = Manifest.from_json(await request.json())
-        self._get(manifest.environment_id).ensure(manifest)
+        environment = self._get(manifest.environment_id)
+        former = environment.manifest
+        environment.ensure(manifest)
+        if former is None or former.dags != manifest.dags:
+            self._syncs.look(manifest.environment_id)
         return Response(status_code=204)
 
     async def _destroy(self, request: Request) -> Response:
@@ -161,15 +159,10 @@ class NodeAgent:
             }
         )
 
-    async def _sync(self, environment: LocalEnvironment) -> None:
+    async def _sync(self, environment: LocalEnvironment) -> DagsSeen | None:
         if environment.manifest is None:
-            return
-        try:
-            await environment.sync_dags(self._mirror(environment.manifest, environment))
-        except (Retry, OSError) as error:
-            _log.warning("dags_not_synced", environment_id=environment.id, reason=str(error))
-        except Exception:  # noqa: BLE001 - a bug; the next round tries again
-            _log.exception("sync_failed", environment_id=environment.id)
+            return None
+        return await environment.sync_dags(self._mirror(environment.manifest, environment))
 
     def _mirror(self, manifest: Manifest, environment: LocalEnvironment) -> Mirror:
         known = self._mirrors.get(environment.id)
