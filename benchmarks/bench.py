@@ -15,7 +15,7 @@ from tests.support.dags import numbered
 from tests.support.service import SETTLED, Service, a_home, a_service, start
 
 PORT_BASE = 29750
-_POLL_S = 0.1
+_POLL_S = 0.2
 
 
 @dataclass
@@ -112,7 +112,7 @@ def an_environment(
 
 
 def settled(mwaa: Any, name: str, *, within_s: float = 600) -> str:
-    """Return an environment's status when no operation runs on it any more. Looks ten times a second."""
+    """Return an environment's status when no operation runs on it any more. Looks five times a second: more often would take part of the machine."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         status = str(mwaa.get_environment(Name=name)["Environment"]["Status"])
