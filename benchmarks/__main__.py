@@ -7,6 +7,7 @@ Noise of a shared machine hits both sides alike because they take turns; trust t
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file, after each group")
     options = parser.parse_args()
+    # Whoever stops a run wants what it started to be stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(tuple(options.versions), options.repeat)
     for name in [name for name in GROUPS if name in options.only]:
         progress(f"{name} begins")

@@ -50,7 +50,7 @@ def write_json(bench: Bench, path: Path) -> None:
 
 def machine() -> str:
     """Return the date, the machine and what was measured, as one line."""
-    asked = ["git", "rev-parse", "--short", "HEAD"]
+    asked = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     gibibytes = psutil.virtual_memory().total / 2**30
     return (
