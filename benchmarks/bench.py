@@ -112,7 +112,10 @@ def an_environment(
 
 
 def settled(mwaa: Any, name: str, *, within_s: float = 600) -> str:
-    """Return an environment's status when no operation runs on it any more. Looks five times a second: more often would take part of the machine."""
+    """Return an environment's status when no operation runs on it any more.
+
+    Looks five times a second: more often would take a part of the machine that is measured.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         status = str(mwaa.get_environment(Name=name)["Environment"]["Status"])
