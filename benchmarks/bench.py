@@ -53,7 +53,7 @@ class Bench:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other figures stay
             traceback.print_exc()
             reason = str(error).strip().splitlines()
-            self.failures[what] = f"{type(error).__name__}: {reason[0] if reason else ''}"[:300]
+            self.failures[what] = f"{type(error).__name__}: {reason[0] if reason else ''}"[:900]
 
     @property
     def newest(self) -> str:

@@ -177,4 +177,10 @@ class ByHand:
                 if healthy and b" ready." in worker_log.read_bytes():
                     return
             time.sleep(0.1)
-        raise TimeoutError(f"not healthy by hand; see the logs in {self.home}")
+        raise TimeoutError(f"not healthy by hand: {'; '.join(self._last_lines())}")
+
+    def _last_lines(self) -> Iterator[str]:
+        """Yield the last line of each log: the logs themselves do not outlive the run."""
+        for path in sorted(self.home.glob("*.log")):
+            lines = path.read_text(errors="replace").split("\n")
+            yield f"{path.stem} says {next((line for line in reversed(lines) if line.strip()), 'nothing')[:100]}"
