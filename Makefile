@@ -38,8 +38,8 @@ check: setup ## Lint, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## Benchmarks, both sides in one run, with ratios
-	@$(BIN)/python -m benchmarks
+bench: setup ## Every figure of the README, both sides in one run; B="--only create --repeat 1" for some
+	@$(BIN)/python -m benchmarks $(B)
 
 locks: setup ## Resolve the Airflow runtimes' lock files again, and read the options they know
 	@$(BIN)/python tools/locks.py

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +33,13 @@ class ByHand:
 
         broker: Path of the Valkey server's binary.
 
-        port: For the web server.
+        port: For the web server; the next two are for the servers of task logs.
 
         generation: Airflow's major version, 2 or 3.
+
+        slots: Tasks at once on the worker; None: Airflow's default, 16.
+
+        dags: Files of the DAG folder by name; there before anything starts.
 
         pids: The processes that were started, while it runs.
     """
@@ -46,13 +50,23 @@ class ByHand:
     broker: Path
     port: int
     generation: int
+    slots: int | None
+    dags: Mapping[str, str] = field(default_factory=dict)
     pids: list[int] = field(default_factory=list)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[float]:
-        """Start everything, wait until healthy, give the seconds it took, and stop it again."""
+        """Start everything, wait until healthy, give the seconds it took, and stop it again.
+
+        Raises:
+            RuntimeError: The runtime has no byte-code: by hand would take two to three times as long.
+        """
+        if not any(self.runtime.glob("lib/python*/site-packages/airflow/__pycache__/*.pyc")):
+            raise RuntimeError(f"{self.runtime} is not byte-code compiled")
         self.home.mkdir(parents=True)
         (self.home / "dags").mkdir()
+        for name, content in self.dags.items():
+            (self.home / "dags" / name).write_text(content)
         started = time.monotonic()
         processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -85,9 +99,13 @@ class ByHand:
                 "postgresql://", "db+postgresql://", 1
             ),
             "AIRFLOW__CELERY__BROKER_URL": f"redis+socket://{self.home}/vk.sock?virtual_host=0",
-            "AIRFLOW__CELERY__WORKER_CONCURRENCY": "3",
             "AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR": "True",
+            # Several set-ups on one host would meet at the default ports.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self.port + 1),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.port + 2),
         }
+        if self.slots is not None:
+            settings["AIRFLOW__CELERY__WORKER_CONCURRENCY"] = str(self.slots)
         if self.generation == 2:
             settings["AIRFLOW__WEBSERVER__SECRET_KEY"] = "bench-secret-of-this-run"
         else:
@@ -159,4 +177,10 @@ class ByHand:
                 if healthy and b" ready." in worker_log.read_bytes():
                     return
             time.sleep(0.1)
-        raise TimeoutError(f"not healthy by hand; see the logs in {self.home}")
+        raise TimeoutError(f"not healthy by hand: {'; '.join(self._last_lines())}")
+
+    def _last_lines(self) -> Iterator[str]:
+        """Yield the last line of each log: the logs themselves do not outlive the run."""
+        for path in sorted(self.home.glob("*.log")):
+            lines = path.read_text(errors="replace").split("\n")
+            yield f"{path.stem} says {next((line for line in reversed(lines) if line.strip()), 'nothing')[:100]}"

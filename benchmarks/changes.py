@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
 
 import psycopg
 
-from benchmarks.figures import Figure
-from openmwaa.services.endpoints import load_endpoints
+from benchmarks.bench import Bench, install, own_service, progress
+from benchmarks.metadata import server_url
 from tests.support.dags import numbered
 from tests.support.runs import wait_for_dag
 from tests.support.service import Service
@@ -25,33 +24,44 @@ PACKAGES = "pyfiglet==1.0.2\ncowsay==6.1\n"
 MEGABYTE = 1_000_000
 
 
-def changes(service: Service, repeat: int, progress: Callable[[str], None]) -> Iterator[Figure]:
+def changes(bench: Bench) -> None:
     """Measure scaling, an option, a requirement, another version, a snapshot and its restore."""
-    service.run("runtimes", "install", VERSION, timeout_s=900)
-    service.run("runtimes", "install", NEXT_VERSION, timeout_s=900)
-    bucket = service.bucket({"first.py": numbered("first")})
-    name = "bench-changes"
-    service.create(
-        name,
-        bucket,
-        AirflowVersion=VERSION,
-        EnvironmentClass="mw1.small",
-        Schedulers=2,
-        MinWebservers=2,
-        MaxWorkers=3,
+    with own_service() as service:
+        for version in (VERSION, NEXT_VERSION):
+            install(service, version)
+        bucket = service.bucket({"first.py": numbered("first")})
+        name = "bench-changes"
+        service.create(
+            name,
+            bucket,
+            AirflowVersion=VERSION,
+            EnvironmentClass="mw1.small",
+            Schedulers=2,
+            MinWebservers=2,
+            MaxWorkers=3,
+        )
+        service.available(name, within_s=600)
+        wait_for_dag(service, name, "first", within_s=120)
+        _updates(bench, service, name, bucket)
+        _snapshots(bench, service, name)
+
+
+def _updates(bench: Bench, service: Service, name: str, bucket: str) -> None:
+    scale = bench.figure("changes scale", "Another worker, or one fewer", mwaa=UPDATE_ON_MWAA)
+    option = bench.figure("changes option", "An Airflow option", mwaa=UPDATE_ON_MWAA)
+    requirement = bench.figure(
+        "changes requirement", "Two packages, wheels in the cache", mwaa=UPDATE_ON_MWAA
     )
-    service.available(name, within_s=600)
-    wait_for_dag(service, name, "first", within_s=120)
-    taken: dict[str, list[float]] = {"scale": [], "option": [], "requirement": [], "version": []}
-    for turn in range(repeat):
-        progress(f"changes: turn {turn + 1} of {repeat}")
-        taken["scale"] += [update(service, name, MinWorkers=2), update(service, name, MinWorkers=1)]
-        option = {"core.default_task_retries": str(turn + 1)}
-        taken["option"].append(update(service, name, AirflowConfigurationOptions=option))
+    moved = bench.figure("changes version", f"{VERSION} to {NEXT_VERSION} or back", mwaa=VERSION_ON_MWAA)
+    for turn in range(bench.repeat):
+        progress(f"changes: turn {turn + 1} of {bench.repeat}")
+        scale.ours += [update(service, name, MinWorkers=2), update(service, name, MinWorkers=1)]
+        chosen = {"core.default_task_retries": str(turn + 1)}
+        option.ours.append(update(service, name, AirflowConfigurationOptions=chosen))
         pinned = service.client("s3").put_object(
             Bucket=bucket, Key="requirements.txt", Body=f"# turn {turn}\n{PACKAGES}".encode()
         )
-        taken["requirement"].append(
+        requirement.ours.append(
             update(
                 service,
                 name,
@@ -61,13 +71,7 @@ def changes(service: Service, repeat: int, progress: Callable[[str], None]) -> I
         )
         update(service, name, RequirementsS3Path="")
         for version in (NEXT_VERSION, VERSION):
-            taken["version"].append(update(service, name, AirflowVersion=version))
-    yield Figure("Another worker, or one fewer", "s", tuple(taken["scale"]), mwaa=UPDATE_ON_MWAA)
-    yield Figure("An Airflow option", "s", tuple(taken["option"]), mwaa=UPDATE_ON_MWAA)
-    yield Figure("Two packages, wheels in the cache", "s", tuple(taken["requirement"]), mwaa=UPDATE_ON_MWAA)
-    yield Figure(f"{VERSION} to {NEXT_VERSION} or back", "s", tuple(taken["version"]), mwaa=VERSION_ON_MWAA)
-    yield from snapshots(service, name, progress)
-    service.delete(name)
+            moved.ours.append(update(service, name, AirflowVersion=version))
 
 
 def update(service: Service, name: str, **members: object) -> float:
@@ -78,28 +82,25 @@ def update(service: Service, name: str, **members: object) -> float:
     return time.monotonic() - started
 
 
-def snapshots(service: Service, name: str, progress: Callable[[str], None]) -> Iterator[Figure]:
+def _snapshots(bench: Bench, service: Service, name: str) -> None:
     """Measure a snapshot and a restore of a filled database, per 100 MB."""
     progress("changes: snapshot and restore")
-    megabytes = fill(service, service.json("env", "show", name)["id"])
+    none = "no such feature"
+    snapshot = bench.figure("changes snapshot", "Snapshot, per 100 MB of database", mwaa=none)
+    restore = bench.figure("changes restore", "Restore in place, per 100 MB of database", mwaa=none)
+    per_100 = 100 / fill(service, service.json("env", "show", name)["id"])
     started = time.monotonic()
     service.run("snapshot", "create", name, timeout_s=600)
-    taken = time.monotonic() - started
+    snapshot.ours.append((time.monotonic() - started) * per_100)
     newest = service.json("snapshot", "list", name)[-1]["id"]
     started = time.monotonic()
     service.run("snapshot", "restore", newest, "--in-place", "--no-snapshot", "--yes", timeout_s=900)
-    restored = time.monotonic() - started
-    per_100 = 100 / megabytes
-    yield Figure("Snapshot, per 100 MB of database", "s", (taken * per_100,), mwaa="no such feature")
-    yield Figure(
-        "Restore in place, per 100 MB of database", "s", (restored * per_100,), mwaa="no such feature"
-    )
+    restore.ours.append((time.monotonic() - started) * per_100)
 
 
 def fill(service: Service, environment_id: str, *, megabytes: int = 200) -> float:
     """Add rows of log to an environment's database; return its size in MB."""
-    admin = load_endpoints(service.settings).postgres_url.reveal()
-    url = f"{admin.rpartition('/')[0]}/env_{environment_id}"
+    url = f"{server_url(service)}/env_{environment_id}"
     row = "event\t" + "x" * 900 + "\n"
     with psycopg.connect(url, autocommit=True) as connection:
         with connection.cursor() as cursor, cursor.copy("COPY log (event, extra) FROM STDIN") as copy:

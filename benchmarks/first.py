@@ -1,0 +1,80 @@
+"""The first environment of a runtime that is not installed: how long, of what, and what is shown meanwhile.
+
+Downloads Airflow's packages, unless the package installer's cache on this machine has them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Final
+
+from benchmarks.bench import Bench, events, own_service, progress
+from benchmarks.create import ON_MWAA
+from tests.support.service import OPENMWAA, RUNTIMES_FOLDER, Service, clean_environment
+
+PARTS: Final = {
+    "step-install-runtime": "Airflow installed",
+    "step-migrate-database": "metadata database made",
+    "step-verify": "Airflow loaded, components started and healthy",
+}
+"""Kinds of events that say how long a part took. What is left over is folders, accounts and the like."""
+
+LONGEST_SILENCE_S: Final = 60.0
+"""Whoever sees nothing for longer than that believes that it hangs."""
+
+
+def first(bench: Bench) -> None:
+    """Measure each version once: a repetition would find its packages in the cache."""
+    for version in bench.versions:
+        with bench.attempt(f"first {version}"), _runtimes_of_its_own(), own_service() as service:
+            _one_version(bench, service, version)
+
+
+def _one_version(bench: Bench, service: Service, version: str) -> None:
+    whole = bench.figure(
+        f"first {version}", f"{version}: first environment, runtime not installed", mwaa=ON_MWAA
+    )
+    silence = bench.figure(f"first silence {version}", f"{version}: longest time without a line of progress")
+    began = time.monotonic()
+    lines = [began, *_create(service, "bench-first", version)]
+    whole.ours.append(time.monotonic() - began)
+    silence.ours.append(max(later - earlier for earlier, later in pairwise(lines)))
+    seconds = {one["kind"]: one["data"].get("seconds") for one in events(service, "bench-first")}
+    for kind, name in PARTS.items():
+        part = bench.figure(f"first {kind.removeprefix('step-')} {version}", f"{version}: of that, {name}")
+        if seconds.get(kind) is None:
+            raise RuntimeError(f"no event says how long {kind} took: {seconds}")
+        part.ours.append(seconds[kind])
+    if silence.ours[0] > LONGEST_SILENCE_S:
+        raise RuntimeError(f"no progress was shown for {silence.ours[0]:.0f} s")
+
+
+def _create(service: Service, name: str, version: str) -> Iterator[float]:
+    """Run `openmwaa env create`; yield when each line was printed, on the monotonic clock."""
+    argv = [OPENMWAA, "--home", str(service.home), "env", "create", name, "--version", version]
+    variables = {**clean_environment(), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as command:
+        assert command.stdout is not None
+        for line in command.stdout:
+            progress(f"  {line.rstrip()}")
+            yield time.monotonic()
+    if command.returncode:
+        raise RuntimeError(f"env create ended with exit code {command.returncode}")
+
+
+@contextmanager
+def _runtimes_of_its_own() -> Iterator[None]:
+    """Let services that are started meanwhile install runtimes below their home, where none are."""
+    shared = os.environ.pop(RUNTIMES_FOLDER, None)
+    try:
+        yield
+    finally:
+        if shared is not None:
+            os.environ[RUNTIMES_FOLDER] = shared
