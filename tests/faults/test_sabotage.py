@@ -45,6 +45,7 @@ STEPS = (
 )
 """Every step of a change of version of an environment without requirements and start-up script."""
 
+_BLOCK_BYTES = 4096
 _SMALL_DISK_PORT_BASE = 28790
 UNDER_WAY = {"UPDATING", "CREATING_SNAPSHOT"}
 _OLD_DAG = """
@@ -237,7 +238,12 @@ def a_small_disk(folder: Path) -> Iterator[None]:
 
 
 def fill(ballast: Path) -> None:
-    """Leave nothing of a file system free."""
+    """Leave nothing of a file system free, whatever others write meanwhile."""
     with ballast.open("wb") as file:
-        free = shutil.disk_usage(ballast.parent).free
-        os.posix_fallocate(file.fileno(), 0, free)
+        size, end = shutil.disk_usage(ballast.parent).free, 0
+        while size >= _BLOCK_BYTES:
+            try:
+                os.posix_fallocate(file.fileno(), end, size)
+                end += size
+            except OSError:  # the file system's own notes take some, too
+                size //= 2
