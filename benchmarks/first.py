@@ -19,8 +19,8 @@ from tests.support.service import OPENMWAA, RUNTIMES_FOLDER, Service, clean_envi
 
 PARTS: Final = {
     "step-install-runtime": "Airflow installed",
-    "step-migrate-database": "metadata database made",
-    "step-verify": "Airflow loaded, components started and healthy",
+    "step-migrate-database": "metadata database made while Airflow is loaded",
+    "step-verify": "loading ended, components started and healthy",
 }
 """Kinds of events that say how long a part took. What is left over is folders, accounts and the like."""
 

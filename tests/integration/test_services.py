@@ -128,7 +128,7 @@ async def test_no_secret_is_in_a_command_line_a_log_or_a_readable_file(running: 
     for path in running.settings.home.rglob("*"):
         if path.is_file() and any(secret.encode() in _read(path) for secret in secrets):
             assert path.stat().st_mode & 0o077 == 0, path
-            assert path.name in {"security.toml", "s3.json", "iam.json"}, path
+            assert path.name in {"security.toml", "notification.toml", "s3.json", "iam.json"}, path
 
 
 def _read(path: Path) -> bytes:
