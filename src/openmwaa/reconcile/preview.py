@@ -16,11 +16,11 @@ from openmwaa.environments.spec import EnvironmentSpec
 from openmwaa.reconcile.checks import imports_of
 from openmwaa.reconcile.parts import Parts
 
-_REPLACEMENT_S: Final = 8.0
-"""Guess for one replica that is stopped and started again, until this host has measured updates."""
+_REPLACEMENT_S: Final = 3.0
+"""Guess for one replica that is stopped and forked again, until this host has measured updates."""
 
-_START_S: Final = 4.0
-_MIGRATION_S: Final = 25.0
+_START_S: Final = 2.0
+_MIGRATION_S: Final = 15.0
 _RECENT: Final = 5
 
 
