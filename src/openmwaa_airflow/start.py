@@ -15,8 +15,6 @@ from openmwaa_airflow import dag_watch, preloaded, startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
 from openmwaa_airflow.one_command import parse_only
 
-_WORKER = "celery"
-
 
 def main() -> None:
     """Become the component."""
@@ -29,13 +27,10 @@ def main() -> None:
     startup.apply(name)
     preloaded.use()
     sys.argv = [str(Path(sys.executable).with_name("airflow")), *arguments]
+    parse_only(arguments[0])
 
-    from airflow import __version__  # noqa: PLC0415 - after the component has its name
-    from airflow.__main__ import main as airflow  # noqa: PLC0415
+    from airflow.__main__ import main as airflow  # noqa: PLC0415 - after the component has its name
 
-    # On Airflow 2 a worker's tasks are commands, which children of its process parse with its parser.
-    if arguments[0] != _WORKER or not __version__.startswith("2."):
-        parse_only(arguments[0])
     if name.startswith(dag_watch.KIND):
         dag_watch.install()
     airflow()

@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 NEWEST = "3.3.1"
 
 ONE_COMMAND = """
+from airflow import __version__ as airflow_version
 from airflow.cli import cli_parser
 from openmwaa_airflow.one_command import parse_only
 
@@ -31,6 +32,9 @@ assert known(parser) == ["scheduler"]
 assert callable(parser.parse_args(["scheduler", "--pid", "x"]).func)
 assert known(cli_parser.get_parser()) == everything
 parse_only("nonsense")
+assert known(cli_parser.get_parser()) == everything
+parse_only("celery")
+assert known(cli_parser.get_parser()) == (everything if airflow_version.startswith("2.") else ["celery"])
 assert known(cli_parser.get_parser()) == everything
 """
 
@@ -75,7 +79,12 @@ def run(version: str, code: str, home: Path) -> None:
     runtime = asyncio.run(store.ensure(version))
     ended = subprocess.run(
         [str(runtime.path / "bin" / "python"), "-P", "-c", code],
-        env={"AIRFLOW_HOME": str(home), "PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin"},
+        env={
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "PYTHONPATH": str(SOURCE),
+            "PATH": "/usr/bin:/bin",
+        },
         capture_output=True,
         text=True,
         check=False,
