@@ -16,6 +16,7 @@ import structlog
 from openmwaa.environments.record import EnvironmentRecord
 from openmwaa.kit.backoff import backoff_s
 from openmwaa.kit.errors import GiveUp, Retry, Waiting
+from openmwaa.kit.tasks import end
 from openmwaa.reconcile.act import Actor
 from openmwaa.reconcile.cycle import Cycle
 from openmwaa.store import Store, StoreUnavailableError
@@ -87,9 +88,7 @@ class Reconciler:
             except StoreUnavailableError:
                 _log.warning("outcome_not_written")  # the lease expires and the work is done again
             finally:
-                for task in (work, renewal):
-                    task.cancel()
-                await asyncio.gather(work, renewal, return_exceptions=True)
+                await end(work, renewal)
 
     async def _outcome(self, cycle: Cycle) -> Outcome:
         """Run the cycle; an error becomes an outcome too."""

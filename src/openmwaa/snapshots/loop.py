@@ -19,6 +19,7 @@ import structlog
 from openmwaa.environments.snapshots import SnapshotNotFoundError, SnapshotRecord, SnapshotState, surplus
 from openmwaa.kit.backoff import backoff_s
 from openmwaa.kit.errors import GiveUp, Retry
+from openmwaa.kit.tasks import end
 from openmwaa.snapshots.writer import SnapshotWriter
 from openmwaa.store import Store, StoreUnavailableError
 from openmwaa.store.leases import LeaseLostError
@@ -124,9 +125,7 @@ class SnapshotLoop:
             except StoreUnavailableError:
                 _log.warning("outcome_not_written")  # the lease expires and the work is done again
             finally:
-                for task in (work, renewal):
-                    task.cancel()
-                await asyncio.gather(work, renewal, return_exceptions=True)
+                await end(work, renewal)
 
     async def _outcome(
         self,

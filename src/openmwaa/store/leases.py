@@ -101,10 +101,12 @@ class LeaseRepository:
         """Push the expiry out.
 
         Raises:
-            LeaseLostError: Another holder took over.
+            LeaseLostError: Another holder took over, or the lease was given back: renewed after that, it
+                would keep everybody from the environment and belong to nobody.
         """
         row = await self._database.one(
-            "UPDATE environments SET lease_expires_at = now() + %s WHERE id = %s AND lease_token = %s RETURNING id",
+            "UPDATE environments SET lease_expires_at = now() + %s"
+            " WHERE id = %s AND lease_token = %s AND lease_holder IS NOT NULL RETURNING id",
             (ttl, lease.environment_id, lease.token),
         )
         if row is None:
