@@ -505,6 +505,19 @@ def test_a_lost_lease_writes_no_checkpoint(store: Store, run: Any) -> None:
     run(body())
 
 
+def test_a_lease_that_was_given_back_is_not_renewed(store: Store, run: Any) -> None:
+    """It would belong to nobody, and nobody could take it."""
+
+    async def body() -> None:
+        lease, record = await fresh(store)
+        await store.leases.finish(lease, record, Outcome(next_in=timedelta(0)))
+        with pytest.raises(LeaseLostError):
+            await store.leases.renew(lease, TTL)
+        assert await store.leases.take_due("other", TTL) is not None
+
+    run(body())
+
+
 @pytest.mark.parametrize(("minutes", "gives_up"), [(29, False), (31, True)])
 def test_half_an_hour_of_failing_at_one_step_is_the_end(
     store: Store, run: Any, minutes: int, gives_up: bool
