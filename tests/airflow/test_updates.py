@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.dags import HELLO, IMPORTS, numbered
+from tests.support.dags import IMPORTS
 from tests.support.environment import Environment
 from tests.support.eventually import eventually
-from tests.support.packages import wheel, zipped
 from tests.support.runs import task_instances, trigger, wait_for_dag, wait_for_run
-from tests.support.service import GROUPS, Service
-from tests.support.updates import Update, patiently, pids, plan, put, show, update
+from tests.support.service import Service
+from tests.support.updates import as_planned, patiently, pids, plan, put, replaced, show, update
 
 pytestmark = pytest.mark.timeout(900)
 
 NEWEST = "3.3.1"
 ROLE = "arn:aws:iam::000000000000:role/another-execution-role"
-LOCAL = "--no-index\n--find-links /usr/local/airflow/plugins\n"
 LASTING = (
     IMPORTS
     + """
@@ -51,22 +49,6 @@ lasting()
 def newest(environments: dict[str, Environment]) -> Environment:
     """The shared environment of the newest version."""
     return environments[NEWEST]
-
-
-def as_planned(update: Update) -> None:
-    """An update that ended well did to what runs what the plan had said, and nothing else."""
-    # One that touches nothing may be over before its status can be asked for.
-    at_once = update.statuses == ("AVAILABLE",) and update.event("available")["data"]["seconds"] < 1
-    assert at_once or update.statuses == ("UPDATING", "AVAILABLE"), update.environment["LastUpdate"]
-    assert update.environment["LastUpdate"]["Status"] == "SUCCESS"
-    assert update.seen == update.promised
-    worker = update.seen.get("worker")
-    assert update.plan["stops_workers"] == (worker is not None and worker[0] != "add")
-
-
-def replaced(*kinds: str) -> dict[str, tuple[str, int, int]]:
-    """Return the effects of replacing the one replica of each of some kinds."""
-    return dict.fromkeys(kinds, ("replace", 1, 1))
 
 
 def test_what_only_describes_an_environment_touches_nothing(service: Service, newest: Environment) -> None:
@@ -264,95 +246,3 @@ def test_what_cannot_work_is_refused_within_seconds(service: Service, newest: En
     assert said in caught.value.response["Error"]["Message"]
     after = show(service, newest.name)
     assert (after["generation"], after["status"]) == (before["generation"], before["status"])
-
-
-ALL = replaced("scheduler", "dag-processor", "triggerer", "webserver", "worker")
-MICRO_TO_SMALL = {
-    "scheduler": ("replace", 1, 2),
-    "dag-processor": ("replace", 1, 1),
-    "triggerer": ("replace", 1, 1),
-    "webserver": ("replace", 1, 2),
-    "worker": ("replace", 1, 1),
-}
-SMALL_TO_MICRO = {kind: (action, after, before) for kind, (action, before, after) in MICRO_TO_SMALL.items()}
-
-
-def _log(member: str) -> dict[str, Any]:
-    return {"LoggingConfiguration": {member: {"Enabled": True, "LogLevel": "ERROR"}}}
-
-
-def every_field(service: Service, bucket: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Return updates to make one after the other, and what they must touch.
-
-    Class mw1.micro has fixed counts, so counts come after the class has changed.
-    """
-    elsewhere = service.bucket({"elsewhere.py": numbered("elsewhere")})
-    put(service, bucket, "more/dags/other.py", numbered("other"))
-    put(service, elsewhere, "requirements.txt", f"{LOCAL}parcel==1.0\n")
-    put(service, elsewhere, "plugins.zip", zipped(dict([wheel("parcel", "1.0")])))
-    put(service, elsewhere, "startup.sh", "export GREETING=hello\n")
-    return [
-        ("options", {"AirflowConfigurationOptions": {"core.default_task_retries": "1"}}, ALL),
-        ("no options any more", {"AirflowConfigurationOptions": {}}, ALL),
-        ("log of the scheduler", _log("SchedulerLogs"), replaced("scheduler", "triggerer")),
-        ("log of the DAG processor", _log("DagProcessingLogs"), replaced("dag-processor")),
-        ("log of the web server", _log("WebserverLogs"), replaced("webserver")),
-        ("log of the worker", _log("WorkerLogs"), replaced("worker")),
-        ("log of tasks", _log("TaskLogs"), replaced("worker")),
-        ("window", {"WeeklyMaintenanceWindowStart": "WED:03:30"}, {}),
-        ("role", {"ExecutionRoleArn": ROLE}, {}),
-        ("groups", {"NetworkConfiguration": {"SecurityGroupIds": [*GROUPS, "sg-0000000000000000b"]}}, {}),
-        ("access mode", {"WebserverAccessMode": "PUBLIC_ONLY"}, {}),
-        ("DAG folder", {"DagS3Path": "more/dags"}, {}),
-        ("bucket", {"SourceBucketArn": f"arn:aws:s3:::{elsewhere}", "DagS3Path": "dags"}, {}),
-        ("plugins", {"PluginsS3Path": "plugins.zip"}, ALL),
-        ("requirements", {"RequirementsS3Path": "requirements.txt"}, ALL),
-        ("start-up script", {"StartupScriptS3Path": "startup.sh"}, ALL),
-        (
-            "no files any more",
-            {"PluginsS3Path": "", "RequirementsS3Path": "", "StartupScriptS3Path": ""},
-            ALL,
-        ),
-        ("nothing", {}, ALL),
-        ("larger class", {"EnvironmentClass": "mw1.small"}, MICRO_TO_SMALL),
-        ("highest number of workers", {"MaxWorkers": 3}, {}),
-        ("more workers", {"MinWorkers": 2}, {"worker": ("add", 1, 2)}),
-        ("fewer workers", {"MinWorkers": 1}, {"worker": ("remove", 2, 1)}),
-        ("more schedulers", {"Schedulers": 3}, {"scheduler": ("add", 2, 3), **replaced("triggerer")}),
-        ("fewer schedulers", {"Schedulers": 2}, {"scheduler": ("remove", 3, 2), **replaced("triggerer")}),
-        ("highest number of web servers", {"MaxWebservers": 3}, {}),
-        ("more web servers", {"MinWebservers": 3}, {"webserver": ("add", 2, 3)}),
-        ("fewer web servers", {"MinWebservers": 2, "MaxWebservers": 2}, {"webserver": ("remove", 3, 2)}),
-        ("smaller class", {"EnvironmentClass": "mw1.micro"}, SMALL_TO_MICRO),
-    ]
-
-
-@pytest.mark.thorough
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("version", ["2.11.2", NEWEST])
-def test_every_field_touches_what_its_plan_says(service: Service, version: str) -> None:
-    """One update per field of UpdateEnvironment: promised and seen restarts are equal, every status is as on MWAA."""
-    name = f"fields-{version.replace('.', '-')}"
-    bucket = service.bucket({"hello.py": HELLO})
-    service.create(name, bucket, AirflowVersion=version, EnvironmentClass="mw1.micro")
-    service.available(name, within_s=600)
-    lines, wrong = [], []
-    try:
-        for field, members, expected in every_field(service, bucket):
-            done = update(service, name, members)
-            words = "; ".join(
-                f"{kind} {action} {was}->{will}" for kind, (action, was, will) in done.seen.items()
-            )
-            line = f"{version} {field}: {done.seconds:.1f} s, {words or 'nothing touched'}"
-            lines.append(line)
-            sys.stdout.write(f"\n{line}")
-            try:
-                as_planned(done)
-                assert done.seen == expected
-            except AssertionError as error:
-                wrong.append(f"{line}; promised {dict(done.promised)}, expected {expected}: {error}")
-            if field == "bucket":
-                wait_for_dag(service, name, "elsewhere")
-        assert not wrong, "\n".join(wrong)
-    finally:
-        service.delete(name)

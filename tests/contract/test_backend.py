@@ -142,10 +142,20 @@ class TestConvergence:
         by_kind = {one.kind: environment.component_hash(one) for one in environment.components}
         assert all(one.ready and one.running and one.restarts == 0 for one in seen.replicas)
         assert all(one.hash == by_kind[one.kind] for one in seen.replicas)
-        assert all(one.rss_bytes > 1_000_000 for one in seen.replicas)
         assert seen.dags is not None
         assert (seen.dags.files, seen.dags.error) == (1, None)
         assert took < 15
+
+    async def test_the_memory_of_every_replica_is_measured(
+        self, host: NodeHost, environment: Manifest
+    ) -> None:
+        await host.running(environment)
+
+        async def measured() -> bool:
+            seen = await host.backend.observe(environment.environment_id)
+            return bool(seen.replicas) and all(one.rss_bytes > 1_000_000 for one in seen.replicas)
+
+        await eventually(measured, within_s=10, what="measured")
 
     async def test_the_web_server_is_reached_at_its_place(
         self, host: NodeHost, environment: Manifest

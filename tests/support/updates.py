@@ -160,6 +160,22 @@ def update(
     )
 
 
+def as_planned(made: Update) -> None:
+    """An update that ended well did to what runs what the plan had said, and nothing else."""
+    # One that touches nothing may be over before its status can be asked for.
+    at_once = made.statuses == ("AVAILABLE",) and made.event("available")["data"]["seconds"] < 1
+    assert at_once or made.statuses == ("UPDATING", "AVAILABLE"), made.environment["LastUpdate"]
+    assert made.environment["LastUpdate"]["Status"] == "SUCCESS"
+    assert made.seen == made.promised
+    worker = made.seen.get("worker")
+    assert made.plan["stops_workers"] == (worker is not None and worker[0] != "add")
+
+
+def replaced(*kinds: str) -> dict[str, tuple[str, int, int]]:
+    """Return the effects of replacing the one replica of each of some kinds."""
+    return dict.fromkeys(kinds, ("replace", 1, 1))
+
+
 def mirrored(service: Service, name: str, path: str) -> Path:
     """Return where a file of the DAG folder is on this host, or will be."""
     mirror = EnvironmentFolders.of(service.settings.layout, show(service, name)["id"]).mirror

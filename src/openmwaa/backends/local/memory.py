@@ -6,6 +6,7 @@ import resource
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,15 @@ _PAGE_BYTES = resource.getpagesize()
 _LOOK_EVERY_S: Final = 2.0
 """To look at every process of a host takes 20 ms, and who starts is asked about four times a second."""
 
-_SHARE_FOR_S: Final = 60.0
-"""To count shared pages takes the kernel some 10 ms for a process."""
+_SHARE_FOR_AT_MOST_S: Final = 60.0
+"""To count shared pages takes the kernel some 10 ms for a process; one that has just started still grows."""
+
+
+@dataclass(frozen=True)
+class _Share:
+    counted_at: float
+    good_for_s: float
+    bytes: int
 
 
 class HostMemory:
@@ -26,7 +34,7 @@ class HostMemory:
         self._looking = threading.Lock()
         self._looked_at = -_LOOK_EVERY_S
         self._running: list[Running] = []
-        self._shares: dict[ProcessIdentity, tuple[float, int]] = {}
+        self._shares: dict[ProcessIdentity, _Share] = {}
 
     def of_instances(self, prefix: str) -> dict[str, int]:
         """Return the bytes of instances by name, all their processes together, as of the last two seconds.
@@ -59,11 +67,12 @@ class HostMemory:
 
     def _share(self, identity: ProcessIdentity) -> int:
         now = time.monotonic()
-        when, share = self._shares.get(identity, (-_SHARE_FOR_S, 0))
-        if now - when > _SHARE_FOR_S:
-            share = _proportional(identity.pid)
-            self._shares[identity] = (now, share)
-        return share
+        known = self._shares.get(identity)
+        if known is None or now - known.counted_at >= known.good_for_s:
+            good_for_s = min(2 * known.good_for_s, _SHARE_FOR_AT_MOST_S) if known else _LOOK_EVERY_S
+            known = _Share(now, good_for_s, _proportional(identity.pid))
+            self._shares[identity] = known
+        return known.bytes
 
 
 def _resident(pid: int) -> int:
