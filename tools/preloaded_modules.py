@@ -3,7 +3,7 @@
 `tools/preloaded_modules.py [VERSION…]` runs every component of a version without a preloaded process,
 lets it work, and notes its modules. What is written is short: a module is left out that another
 one of the list imports. With `--options`, modules stay as recorded, and what is noted is which
-options they read when they are imported. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
+options they read when they are imported and which loggers they make. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
 """
 
 from __future__ import annotations
@@ -31,25 +31,36 @@ from tests.support.specs import a_spec  # noqa: E402
 
 LISTS = REPOSITORY / "src" / "openmwaa_airflow" / "zygote" / "lists"
 PORT = 33790
-WORK_S = 60
+WORK_S = 120
 
 DAG = """
 from datetime import datetime
+import time
 try:
-    from airflow.sdk import DAG
+    from airflow.sdk import DAG, Asset, Param, Variable, chain, dag, get_current_context, task, task_group
     from airflow.providers.standard.operators.bash import BashOperator
     from airflow.providers.standard.operators.python import PythonOperator
     from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 except ImportError:
     from airflow import DAG
+    from airflow.decorators import dag, task, task_group
+    from airflow.models import Param, Variable
+    from airflow.models.baseoperator import chain
     from airflow.operators.bash import BashOperator
     from airflow.operators.python import PythonOperator
     from airflow.sensors.date_time import DateTimeSensorAsync
 
 with DAG("everyday", start_date=datetime(2024, 1, 1), schedule=None, is_paused_upon_creation=False):
+    # They last until what they have imported is noted.
+    @task
+    def flow():
+        time.sleep(3)
+        return [1]
+
     (
-        BashOperator(task_id="shell", bash_command="echo hello")
-        >> PythonOperator(task_id="python", python_callable=lambda: {"a": 1})
+        BashOperator(task_id="shell", bash_command="sleep 3; echo hello")
+        >> PythonOperator(task_id="python", python_callable=lambda: time.sleep(3) or {"a": 1})
+        >> flow()
         >> DateTimeSensorAsync(task_id="later", target_time="2024-01-01T00:00:00+00:00")
     )
 """
@@ -91,6 +102,7 @@ with preload.watching(Journal(), sys.argv[1:]):
 print("\\n".join(["", "found:", *roots]))
 """
 
+THEN_LOGGERS = "loggers:"
 OPTIONS = """
 import sys
 from openmwaa_airflow.zygote.modules import excluded_from, modules_of
@@ -99,8 +111,10 @@ version = sys.argv[1]
 journal, failed = preload(modules_of(version), excluded_from(version))
 print(*failed, sep="\\n", file=sys.stderr)
 read = sorted({".".join(one.option) for one in journal.options if one.option[1]})
-print("\\n".join(["", "found:", *read]))
-"""
+import logging
+plain = sorted(name for name, one in logging.root.manager.loggerDict.items() if type(one) is logging.Logger)
+print("\\n".join(["", "found:", *read, LOGGERS, *plain]))
+""".replace("LOGGERS", repr(THEN_LOGGERS))
 
 
 def main() -> None:
@@ -112,8 +126,10 @@ def main() -> None:
         if modules_too:
             names = recorded(version, runtime)
             write(f"{version}.txt", f"Airflow {version}: {len(names)} modules", reduced(runtime, names))
-        options = probed(runtime, OPTIONS, version)
-        write(f"{version}.options.txt", f"Airflow {version}: options that imports read", options)
+        noted = probed(runtime, OPTIONS, version)
+        then = noted.index(THEN_LOGGERS)
+        write(f"{version}.options.txt", f"Airflow {version}: options that imports read", noted[:then])
+        write(f"{version}.loggers.txt", f"Airflow {version}: loggers that imports make", noted[then + 1 :])
 
 
 def write(name: str, title: str, lines: list[str]) -> None:
@@ -156,7 +172,7 @@ def recorded(version: str, runtime: Runtime) -> list[str]:
         ):
             running.run(*command)
         time.sleep(3)
-        return merged(path.read_text().split() for path in sorted(records.iterdir(), key=_size, reverse=True))
+        return merged(sorted((path.read_text().split() for path in records.iterdir()), key=_rank))
 
 
 def work(running: bare.Environment) -> None:
@@ -221,8 +237,9 @@ def _is_theirs(name: str) -> bool:
     return name not in ("sitecustomize", "usercustomize", "everyday")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
+def _rank(names: list[str]) -> tuple[bool, int]:
+    """Order processes: workers and tasks first, which fork most; what they need lies together in memory."""
+    return "celery.worker.worker" not in names, -len(names)
 
 
 if __name__ == "__main__":

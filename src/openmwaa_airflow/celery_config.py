@@ -15,10 +15,12 @@ from pathlib import Path
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
 from celery.signals import celeryd_init, heartbeat_sent, worker_ready, worker_shutting_down
 
-from openmwaa_airflow import workarounds
+from openmwaa_airflow import result_tables, workarounds
 from openmwaa_airflow.hostname import component_name
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
+
+result_tables.keep_connections()
 
 _transport_options = {"visibility_timeout": VISIBILITY_TIMEOUT_S}
 if os.environ.get("OPENMWAA_BROKER_KEY_PREFIX"):

@@ -155,7 +155,7 @@ class TestConvergence:
             seen = await host.backend.observe(environment.environment_id)
             return bool(seen.replicas) and all(one.rss_bytes > 1_000_000 for one in seen.replicas)
 
-        await eventually(measured, within_s=10, what="measured")
+        await eventually(measured, within_s=60, what="measured")
 
     async def test_the_web_server_is_reached_at_its_place(
         self, host: NodeHost, environment: Manifest

@@ -66,6 +66,52 @@ other = FastAPI()
 other.include_router(APIRouter(), prefix="/other")
 """
 
+ADAPTERS = """
+import sys
+import airflow.sdk.execution_time.comms as comms
+import airflow.sdk.execution_time.task_runner as task_runner
+from pydantic import TypeAdapter
+from openmwaa_airflow.zygote.tasks import make_adapters
+
+def decoder():
+    return comms.CommsDecoder(socket=None)
+
+before = decoder().body_decoder
+make_adapters()
+first, second = decoder(), decoder()
+assert first.body_decoder is second.body_decoder is first.err_decoder
+assert first.body_decoder.json_schema() == before.json_schema()
+message = {"type": "VariableResult", "key": "a", "value": "b"}
+assert first.body_decoder.validate_python(message) == before.validate_python(message)
+assert task_runner.TypeAdapter(task_runner.JsonValue).validate_python({"a": [1]}) == {"a": [1]}
+other = comms.TypeAdapter(list[int])
+assert type(other) is TypeAdapter and other is not comms.TypeAdapter(list[int])
+assert other.validate_python(["1"]) == [1]
+assert comms.TypeAdapter[int](int).validate_python("2") == 2
+"""
+
+RESULT_TABLES = """
+import os
+from celery.backends.database.session import SessionManager
+from sqlalchemy import text
+from openmwaa_airflow import result_tables
+
+url = f"sqlite:///{os.environ['AIRFLOW_HOME']}/results.db"
+result_tables.keep_connections()
+manager = SessionManager()
+engine, make = manager.create_session(url, pool_pre_ping=True)
+again, _ = manager.create_session(url, pool_pre_ping=True)
+assert engine is again
+with make() as session:
+    assert session.execute(text("SELECT 1")).scalar() == 1
+child = os.fork()
+if child == 0:
+    os._exit(manager.get_engine(url) is engine)
+assert os.waitpid(child, 0)[1] == 0, "a connection of another process"
+manager._after_fork()
+assert manager.get_engine(url) is not engine, "Celery keeps its own for the processes of a pool"
+"""
+
 
 def versions(generation: str) -> list[object]:
     """Return every version of a generation; all but the newest are for the thorough run."""
@@ -100,3 +146,13 @@ def test_only_the_next_parser_knows_one_command(version: str, tmp_path: Path) ->
 @pytest.mark.parametrize("version", versions("3"))
 def test_routes_that_were_made_before_are_those_that_would_be_made(version: str, tmp_path: Path) -> None:
     run(version, ROUTES, tmp_path)
+
+
+@pytest.mark.parametrize("version", versions("3"))
+def test_adapters_that_were_made_before_decode_the_same(version: str, tmp_path: Path) -> None:
+    run(version, ADAPTERS, tmp_path)
+
+
+@pytest.mark.parametrize("version", [*versions("2"), *versions("3")])
+def test_engines_of_the_result_tables_stay_in_their_process(version: str, tmp_path: Path) -> None:
+    run(version, RESULT_TABLES, tmp_path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from openmwaa_airflow.zygote import child
-from openmwaa_airflow.zygote.modules import excluded_from, modules_of
+from openmwaa_airflow.zygote.modules import excluded_from, loggers_of, modules_of
 from openmwaa_airflow.zygote.preload import NotPreloadedError, preload
 from openmwaa_airflow.zygote.program import Program
 from openmwaa_airflow.zygote.server import Server
@@ -36,7 +36,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         airflow = version("apache-airflow")
-        journal, failed = preload(modules_of(airflow), excluded_from(airflow))
+        journal, failed = preload(modules_of(airflow), excluded_from(airflow), loggers_of(airflow))
     except (NotPreloadedError, FileNotFoundError) as error:
         sys.exit(f"This Airflow cannot be preloaded: {error}")
     child.find_generators()

@@ -1,4 +1,4 @@
-"""Which modules are preloaded for which Airflow, recorded once from components at work.
+"""Which modules are preloaded for which Airflow, recorded once from components at work, and what they make.
 
 `tools/preloaded_modules.py` writes the files in `lists`. A version without a file is not
 preloaded at all.
@@ -57,6 +57,18 @@ def modules_of(version: str) -> list[str]:
     Raises:
         FileNotFoundError: The version cannot be preloaded.
     """
-    lines = (_FOLDER / f"{version}.txt").read_text().splitlines()
     excluded = excluded_from(version)
-    return [line for line in lines if line and not line.startswith("#") and line not in excluded]
+    return [name for name in _names(f"{version}.txt") if name not in excluded]
+
+
+def loggers_of(version: str) -> list[str]:
+    """Return the names of the loggers that those modules make; none if that was not recorded."""
+    try:
+        return _names(f"{version}.loggers.txt")
+    except FileNotFoundError:
+        return []
+
+
+def _names(file: str) -> list[str]:
+    lines = (_FOLDER / file).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]

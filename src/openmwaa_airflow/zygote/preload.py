@@ -7,7 +7,6 @@ imported without being initialised; each child does that itself.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import importlib.abc
@@ -21,8 +20,11 @@ from types import ModuleType
 from typing import Any
 
 from openmwaa_airflow.zygote.journal import Journal
+from openmwaa_airflow.zygote.loggers import forget_levels_once
 from openmwaa_airflow.zygote.routes import make_routes
+from openmwaa_airflow.zygote.sharing import make_loggers, settle
 from openmwaa_airflow.zygote.takeover import remember_descriptions
+from openmwaa_airflow.zygote.tasks import make_adapters
 
 AS_LIBRARY = "_AIRFLOW__AS_LIBRARY"
 """Airflow's own switch: import without `settings.initialize()`."""
@@ -41,13 +43,17 @@ class NotPreloadedError(Exception):
     """This Airflow cannot be preloaded."""
 
 
-def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, list[str]]:
+def preload(
+    names: Iterable[str], excluded: Container[str], loggers: Iterable[str] = ()
+) -> tuple[Journal, list[str]]:
     """Import modules, and make what components share beyond modules.
 
     Args:
         names: Modules in order.
 
         excluded: Modules that must not be imported.
+
+        loggers: Names of loggers that those modules make.
 
     Returns:
         What was read; and what could not be imported, a line each.
@@ -57,6 +63,7 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
     """
     journal = Journal()
     gc.disable()
+    make_loggers(loggers)
     os.environ[AS_LIBRARY] = "1"
     with (
         journal.recording_variables(),
@@ -69,7 +76,9 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
         _map_tables()
         _build_execution_api()
         make_routes()
+        make_adapters()
         remember_descriptions()
+    forget_levels_once()
     del os.environ[AS_LIBRARY]
     urllib.parse.clear_cache()  # addresses that lead nowhere
     if went_on := watcher.went_on_without():
@@ -78,7 +87,7 @@ def preload(names: Iterable[str], excluded: Container[str]) -> tuple[Journal, li
         raise NotPreloadedError(f"{asked[0]} keeps the user that it is imported as")
     _end_idle_threads()
     require_one_thread()
-    _settle_memory()
+    settle()
     return journal, failed
 
 
@@ -132,14 +141,6 @@ def _build_execution_api() -> None:
     for user in list(sys.modules.values()):
         if getattr(user, "create_task_execution_api_app", None) is original:
             user.create_task_execution_api_app = create
-
-
-def _settle_memory() -> None:
-    """Keep children from touching what they share: the collector leaves it alone from now on."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

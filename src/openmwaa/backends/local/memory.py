@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from openmwaa.supervise.identity import ProcessIdentity, Running, running, was_forked
+from openmwaa.supervise.identity import ProcessIdentity, running, was_forked
 
 _PAGE_BYTES = resource.getpagesize()
-_LOOK_EVERY_S: Final = 2.0
-"""To look at every process of a host takes 20 ms, and who starts is asked about four times a second."""
+_AT_LEAST_S: Final = 2.0
+_TIMES_ITS_LENGTH: Final = 100
+"""Between two looks; so they take no more than 1 % of a core, however many processes there are."""
 
 _SHARE_FOR_AT_MOST_S: Final = 60.0
 """To count shared pages takes the kernel some 10 ms for a process; one that has just started still grows."""
@@ -28,16 +29,16 @@ class _Share:
 
 
 class HostMemory:
-    """Counts for every environment of this host; may be asked by many threads."""
+    """Counts for every environment of this host; may be asked by many threads, and often."""
 
     def __init__(self) -> None:
         self._looking = threading.Lock()
-        self._looked_at = -_LOOK_EVERY_S
-        self._running: list[Running] = []
+        self._look_again_at = 0.0
+        self._bytes: dict[str, int] = {}
         self._shares: dict[ProcessIdentity, _Share] = {}
 
     def of_instances(self, prefix: str) -> dict[str, int]:
-        """Return the bytes of instances by name, all their processes together, as of the last two seconds.
+        """Return the bytes of instances by name, all their processes together, as of the last look.
 
         Pages that processes share count in each of them, but for processes that were forked from one
         that had loaded everything: of those each has its share.
@@ -45,34 +46,37 @@ class HostMemory:
         Args:
             prefix: What their markers begin with; the name is what follows, up to the colon.
         """
-        found: dict[str, int] = defaultdict(int)
         with self._looking:  # who waits for another to look need not look again
-            self._look()
-            for one in self._running:
-                if one.marker.startswith(prefix):
-                    name = one.marker.removeprefix(prefix).partition(":")[0]
-                    found[name] += self._bytes_of(one.identity)
-        return dict(found)
+            began = time.monotonic()
+            if began >= self._look_again_at:
+                self._look()
+                ended = time.monotonic()
+                self._look_again_at = ended + max(_AT_LEAST_S, _TIMES_ITS_LENGTH * (ended - began))
+            found: dict[str, int] = defaultdict(int)
+            for marker, count in self._bytes.items():
+                if marker.startswith(prefix):
+                    found[marker.removeprefix(prefix).partition(":")[0]] += count
+            return dict(found)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        if now - self._looked_at < _LOOK_EVERY_S:
-            return
-        self._running, self._looked_at = running(), now
-        alive = {one.identity for one in self._running}
-        self._shares = {one: share for one, share in self._shares.items() if one in alive}
+        self._bytes = defaultdict(int)
+        shares, self._shares = self._shares, {}
+        for one in running():
+            if not one.marker:
+                continue
+            if was_forked(one.identity.pid):
+                share = self._shares[one.identity] = _renewed(shares.get(one.identity), one.identity.pid)
+                self._bytes[one.marker] += share.bytes
+            else:
+                self._bytes[one.marker] += _resident(one.identity.pid)
 
-    def _bytes_of(self, identity: ProcessIdentity) -> int:
-        return self._share(identity) if was_forked(identity.pid) else _resident(identity.pid)
 
-    def _share(self, identity: ProcessIdentity) -> int:
-        now = time.monotonic()
-        known = self._shares.get(identity)
-        if known is None or now - known.counted_at >= known.good_for_s:
-            good_for_s = min(2 * known.good_for_s, _SHARE_FOR_AT_MOST_S) if known else _LOOK_EVERY_S
-            known = _Share(now, good_for_s, _proportional(identity.pid))
-            self._shares[identity] = known
-        return known.bytes
+def _renewed(known: _Share | None, pid: int) -> _Share:
+    now = time.monotonic()
+    if known is not None and now - known.counted_at < known.good_for_s:
+        return known
+    good_for_s = min(2 * known.good_for_s, _SHARE_FOR_AT_MOST_S) if known else _AT_LEAST_S
+    return _Share(now, good_for_s, _proportional(pid))
 
 
 def _resident(pid: int) -> int:
