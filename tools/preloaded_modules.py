@@ -66,19 +66,23 @@ with DAG("everyday", start_date=datetime(2024, 1, 1), schedule=None, is_paused_u
 """
 
 RECORDER = """
-import os, sys, threading, time
+import atexit, os, sys, threading, time
+
+def note():
+    path = os.path.join(os.environ["OPENMWAA_RECORD"], f"{os.getpid()}")
+    names = [name for name, module in list(sys.modules.items()) if getattr(module, "__spec__", None)]
+    with open(path + ".part", "w") as file:
+        file.write("\\n".join(names))
+    os.rename(path + ".part", path)
 
 def record():
-    path = os.path.join(os.environ["OPENMWAA_RECORD"], f"{os.getpid()}")
     while True:
         time.sleep(1)
-        names = [name for name, module in list(sys.modules.items()) if getattr(module, "__spec__", None)]
-        with open(path + ".part", "w") as file:
-            file.write("\\n".join(names))
-        os.rename(path + ".part", path)
+        note()
 
 def begin():
     threading.Thread(target=record, daemon=True).start()
+    atexit.register(note)
 
 if "OPENMWAA_RECORD" in os.environ:
     os.register_at_fork(after_in_child=begin)

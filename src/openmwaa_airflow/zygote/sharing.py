@@ -13,15 +13,16 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 _LARGE = 2 << 20
-_SMALL_BLOCKS = range(48, 513, 16)
-"""Bytes of the blocks that Python allocates itself; smaller ones hold no object of bytes."""
+_BYTES_BLOCKS = range(512, 32, -16)
+"""Sizes of the blocks that Python allocates itself and that an object of bytes can have."""
 
-_LARGER_BLOCKS = (*(1 << power for power in range(20, 9, -1)),)
-_plugs: list[bytes] = []
+_OF_THE_C_LIBRARY = tuple(1 << power for power in range(20, 4, -1))
+_plugs: list[object] = []
 _COLLAPSE = 25
 """MADV_COLLAPSE, since Linux 6.1: make one large page of many small ones now."""
 
@@ -60,13 +61,14 @@ def _fill_holes() -> None:
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = (ctypes.c_size_t,)
     libc.free.argtypes = (ctypes.c_void_p,)
-    for size in _LARGER_BLOCKS:
+    for size in _OF_THE_C_LIBRARY:
         while not is_new(block := libc.malloc(size)):
             pass
         libc.free(block)
     empty = sys.getsizeof(b"")
-    for size in reversed(_SMALL_BLOCKS):
-        while not is_new(id(plug := bytes(size - empty))):
+    makers: list[Callable[[], object]] = [partial(bytes, size - empty) for size in _BYTES_BLOCKS]
+    for make in (*makers, partial(int, "1000000"), object):  # the last two: blocks of 32 and of 16 bytes
+        while not is_new(id(plug := make())):
             _plugs.append(plug)
 
 
