@@ -62,7 +62,7 @@ def test_a_level_that_is_set_later_is_noticed_at_once() -> None:
 def test_it_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = logging.root.manager
     forgotten = []
-    original = manager._clear_cache  # type: ignore[attr-defined]
+    original = manager._clear_cache
     monkeypatch.setattr(manager, "_clear_cache", lambda: forgotten.append(original()))
     configure("ERROR")
     assert len(forgotten) == 1
