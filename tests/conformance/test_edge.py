@@ -38,7 +38,10 @@ def call(
     request = AWSRequest(method, f"{api.url}{path}", headers=headers, data=body)
     credentials = Credentials(api.admin.id, api.admin.secret.reveal())
     SigV4Auth(credentials, service, api.settings.region).add_auth(request)
-    return httpx.request(method, f"{api.url}{path}", headers=dict(request.headers.items()), content=body)
+    # As patient as AWS's clients. For up to ten seconds a request waits for a database that is coming back.
+    return httpx.request(
+        method, f"{api.url}{path}", headers=dict(request.headers.items()), content=body, timeout=60
+    )
 
 
 def test_health_needs_no_signature(api: ApiServer) -> None:
