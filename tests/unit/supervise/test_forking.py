@@ -312,5 +312,7 @@ async def test_200_forks_leave_nothing(
     theirs, ours = descriptors_of(stand_in.pid), descriptors_of(os.getpid())
     for _ in range(200):
         await once()
-    assert (descriptors_of(stand_in.pid), descriptors_of(os.getpid())) == (theirs, ours)
+    # It closes a connection just after it has said how the child ended: the first count may hold one more.
+    await until(lambda: descriptors_of(stand_in.pid) <= theirs, what="it has closed all connections")
+    assert descriptors_of(os.getpid()) == ours
     assert list(zombies_of(stand_in.pid)) == []
