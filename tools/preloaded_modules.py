@@ -1,8 +1,8 @@
 """Record which modules Airflow's components import, for `openmwaa_airflow/zygote/lists`.
 
 `tools/preloaded_modules.py [VERSION…]` runs every component of a version without a preloaded process,
-lets it work, and notes its modules. What is written is short: a module is left out that another
-one of the list imports. With `--options`, modules stay as recorded, and what is noted is which
+lets it work, and notes its modules, those of workers and their tasks apart. What is written is short: a module
+is left out that another one of the list imports. With `--options`, modules stay as recorded, and what is noted is which
 options they read when they are imported and which loggers they make. Runtimes are those of OPENMWAA_RUNTIMES_FOLDER.
 """
 
@@ -112,7 +112,8 @@ import sys
 from openmwaa_airflow.zygote.modules import excluded_from, modules_of
 from openmwaa_airflow.zygote.preload import preload
 version = sys.argv[1]
-journal, failed = preload(modules_of(version), excluded_from(version))
+workers, others = modules_of(version)
+journal, failed = preload(workers, others, excluded_from(version))
 print(*failed, sep="\\n", file=sys.stderr)
 read = sorted({".".join(one.option) for one in journal.options if one.option[1]})
 import logging
@@ -128,8 +129,12 @@ def main() -> None:
     for version in [one for one in sys.argv[1:] if not one.startswith("-")] or VERSIONS:
         runtime = asyncio.run(store.ensure(version))
         if modules_too:
-            names = recorded(version, runtime)
-            write(f"{version}.txt", f"Airflow {version}: {len(names)} modules", reduced(runtime, names))
+            of_workers, names = recorded(version, runtime)
+            roots = reduced(runtime, names)
+            for file, what, wanted in ((f"{version}.workers.txt", "of workers", True), (f"{version}.txt", "of the rest", False)):
+                count = sum((name in of_workers) is wanted for name in names)
+                chosen = [name for name in roots if (name in of_workers) is wanted]
+                write(file, f"Airflow {version}: {count} modules {what}", chosen)
         noted = probed(runtime, OPTIONS, version)
         then = noted.index(THEN_LOGGERS)
         write(f"{version}.options.txt", f"Airflow {version}: options that imports read", noted[:then])
@@ -143,8 +148,8 @@ def write(name: str, title: str, lines: list[str]) -> None:
     print(f"{name}: {len(lines)} listed")  # noqa: T201
 
 
-def recorded(version: str, runtime: Runtime) -> list[str]:
-    """Run everything for a while and return the names of modules, in an order that works."""
+def recorded(version: str, runtime: Runtime) -> tuple[set[str], list[str]]:
+    """Run everything for a while; return the modules of workers, and all in an order that works."""
     with (
         tempfile.TemporaryDirectory() as folder,
         bare.postgres(PORT) as database,
@@ -176,7 +181,8 @@ def recorded(version: str, runtime: Runtime) -> list[str]:
         ):
             running.run(*command)
         time.sleep(3)
-        return merged(sorted((path.read_text().split() for path in records.iterdir()), key=_rank))
+        processes = sorted((path.read_text().split() for path in records.iterdir()), key=_rank)
+        return {name for one in processes if _is_worker(one) for name in one}, merged(processes)
 
 
 def work(running: bare.Environment) -> None:
@@ -241,9 +247,14 @@ def _is_theirs(name: str) -> bool:
     return name not in ("sitecustomize", "usercustomize", "everyday")
 
 
+def _is_worker(names: list[str]) -> bool:
+    """Return whether a process is a worker, one of its pool, or a task."""
+    return "celery.worker.worker" in names
+
+
 def _rank(names: list[str]) -> tuple[bool, int]:
-    """Order processes: workers and tasks first, which fork most; what they need lies together in memory."""
-    return "celery.worker.worker" not in names, -len(names)
+    """Order processes: workers first, for which a smaller process is forked before the rest is imported."""
+    return not _is_worker(names), -len(names)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from openmwaa_airflow import dag_watch, preloaded, startup
+from openmwaa_airflow import dag_watch, preloaded, priority, startup
 from openmwaa_airflow.hostname import COMPONENT_VARIABLE
 from openmwaa_airflow.one_command import parse_only
 
@@ -33,6 +33,8 @@ def main() -> None:
 
     if name.startswith(dag_watch.KIND):
         dag_watch.install()
+    if name.startswith("scheduler"):
+        priority.give_way()
     airflow()
 
 

@@ -1,6 +1,7 @@
-"""The preloaded process: `python -P -m openmwaa_airflow.zygote SOCKET HOME LAUNCHER`.
+"""The preloaded process: `python -P -m openmwaa_airflow.zygote SOCKET WORKERS_SOCKET HOME LAUNCHER`.
 
-HOME is an empty folder, shown at AIRFLOW_HOME while modules are imported. LAUNCHER is the file of
+Once it has imported what workers need, it forks a process that stays so small, for them alone: they fork for
+each task, which takes as long as they are large. HOME is an empty folder, shown at AIRFLOW_HOME while modules are imported. LAUNCHER is the file of
 `openmwaa.supervise.launcher`, which enters sandboxes.
 """
 
@@ -25,8 +26,10 @@ _FIRST_HELD = 4
 
 def main() -> None:
     """Preload and serve; in a child, become its program."""
-    path, home, launcher_path = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    path.unlink(missing_ok=True)
+    path, of_workers = Path(sys.argv[1]), Path(sys.argv[2])
+    home, launcher_path = sys.argv[3:]
+    for old in (path, of_workers):
+        old.unlink(missing_ok=True)
     child.find_title()
     launcher = child.load_launcher(launcher_path)
     host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
@@ -36,21 +39,49 @@ def main() -> None:
     began = time.monotonic()
     try:
         airflow = version("apache-airflow")
-        journal, failed = preload(modules_of(airflow), excluded_from(airflow), loggers_of(airflow))
+        division = _Division()
+        journal, failed = preload(
+            *modules_of(airflow), excluded_from(airflow), loggers_of(airflow), divide=division.fork
+        )
     except (NotPreloadedError, FileNotFoundError) as error:
         sys.exit(f"This Airflow cannot be preloaded: {error}")
-    child.find_generators()
     for line in failed:
         _say(f"not preloaded: {line}")
     _say(
-        f"{len(sys.modules)} modules preloaded in {time.monotonic() - began:.1f} s; "
+        f"{len(sys.modules)} modules {'of workers ' if division.is_for_workers else ''}preloaded in {time.monotonic() - began:.1f} s; "
         f"{len(journal.options)} options and {len(journal.variables)} variables were read; "
         f"all variables were looked at by {', '.join(sorted(journal.walkers)) or 'nobody'}"
     )
-    connection = Server(path).serve()
+    server = Server(of_workers) if division.is_for_workers else Server(path, partner=division.pid)
+    connection = server.serve()
     if connection is not None:
         request, why_not = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
         Program(request.argv, connection).run(journal, why_not)
+
+
+class _Division:
+    """Divides this process in two.
+
+    Attributes:
+        pid: Of the one for workers, in the other.
+
+        is_for_workers: This is the one for workers.
+    """
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.is_for_workers = False
+
+    def fork(self) -> bool:
+        """Fork the one for workers; true in it."""
+        parent = os.getpid()
+        pid = os.fork()
+        self.is_for_workers = pid == 0
+        if self.is_for_workers:
+            child.end_with(parent)
+        else:
+            self.pid = pid
+        return self.is_for_workers
 
 
 def _show_home(launcher: ModuleType, home: str) -> None:

@@ -31,6 +31,7 @@ SET_UP_FAILED = 120
 MARKER_VARIABLE = "OPENMWAA_PROCESS"
 """As `openmwaa.supervise.identity` looks for it."""
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 _NOT_SHOWN = "this kernel does not let a forked process show its marker"
@@ -261,7 +262,15 @@ _generators: list[random.Random] = []
 
 
 def find_generators() -> None:
-    """Remember every generator of random numbers that was made at import."""
-    gc.unfreeze()
-    _generators[:] = [one for one in gc.get_objects() if type(one) is random.Random]
-    gc.freeze()
+    """Remember every generator of random numbers that was made since memory was last settled.
+
+    Not of what has settled: to look at an object is to touch its page.
+    """
+    _generators.extend(one for one in gc.get_objects() if type(one) is random.Random)
+
+
+def end_with(parent: int) -> None:
+    """Let this process be asked to end as soon as its parent has ended."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)

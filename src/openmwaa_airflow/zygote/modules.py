@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "lists"
+_OF_WORKERS = ".workers.txt"
 
 _ALWAYS_EXCLUDED = (
     # Options of one environment are read when these are imported: brokers, log folders, executors.
@@ -43,7 +44,7 @@ _EXCLUDED_OF = {
 
 def versions() -> list[str]:
     """Return the versions that can be preloaded."""
-    return sorted(path.stem for path in _FOLDER.glob("*[0-9].txt"))
+    return sorted(path.name.removesuffix(_OF_WORKERS) for path in _FOLDER.glob(f"*{_OF_WORKERS}"))
 
 
 def excluded_from(version: str) -> frozenset[str]:
@@ -51,14 +52,18 @@ def excluded_from(version: str) -> frozenset[str]:
     return frozenset((*_ALWAYS_EXCLUDED, *_EXCLUDED_OF.get(version, ())))
 
 
-def modules_of(version: str) -> list[str]:
-    """Return the modules to import, in order; those that others import are left out.
+def modules_of(version: str) -> tuple[list[str], list[str]]:
+    """Return the modules to import, in order: those of workers, then the others. What they import is left out.
 
     Raises:
         FileNotFoundError: The version cannot be preloaded.
     """
     excluded = excluded_from(version)
-    return [name for name in _names(f"{version}.txt") if name not in excluded]
+    workers, others = (
+        [name for name in _names(file) if name not in excluded]
+        for file in (f"{version}{_OF_WORKERS}", f"{version}.txt")
+    )
+    return workers, others
 
 
 def loggers_of(version: str) -> list[str]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from openmwaa_airflow.zygote.child import find_generators
 from openmwaa_airflow.zygote.journal import Journal
 from openmwaa_airflow.zygote.loggers import forget_levels_once
 from openmwaa_airflow.zygote.routes import make_routes
@@ -44,16 +45,25 @@ class NotPreloadedError(Exception):
 
 
 def preload(
-    names: Iterable[str], excluded: Container[str], loggers: Iterable[str] = ()
+    of_workers: Iterable[str],
+    of_others: Iterable[str],
+    excluded: Container[str],
+    loggers: Iterable[str] = (),
+    *,
+    divide: Callable[[], bool] = lambda: False,
 ) -> tuple[Journal, list[str]]:
     """Import modules, and make what components share beyond modules.
 
     Args:
-        names: Modules in order.
+        of_workers: Modules that workers and their tasks need, in order.
+
+        of_others: Modules that only other components need, in order.
 
         excluded: Modules that must not be imported.
 
         loggers: Names of loggers that those modules make.
+
+        divide: Called when the modules of workers are imported; true: leave it at these.
 
     Returns:
         What was read; and what could not be imported, a line each.
@@ -72,7 +82,11 @@ def preload(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # each child would be told of deprecations in others' code
-        failed = [said for name in names if (said := _import(name))]
+        failed = _import_all(of_workers)
+        find_generators()
+        settle()
+        if not divide():
+            failed += _import_all(of_others)
         _map_tables()
         _build_execution_api()
         make_routes()
@@ -87,6 +101,7 @@ def preload(
         raise NotPreloadedError(f"{asked[0]} keeps the user that it is imported as")
     _end_idle_threads()
     require_one_thread()
+    find_generators()
     settle()
     return journal, failed
 
@@ -110,12 +125,14 @@ def _end_idle_threads() -> None:
     os.waitpid(pid, 0)
 
 
-def _import(name: str) -> str:
-    try:
-        importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - one module less: children import it themselves
-        return f"{name}: {type(error).__name__}: {error}"
-    return ""
+def _import_all(names: Iterable[str]) -> list[str]:
+    failed = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - one module less: children import it themselves
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+    return failed
 
 
 def _map_tables() -> None:

@@ -32,12 +32,15 @@ _CREDENTIALS = struct.Struct("3i")
 class Server:
     """Forks for whoever may ask: our own user."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, partner: int | None = None) -> None:
         """Listen. The socket appears at its path when it can be asked.
 
         Args:
             path: Of the socket, mode 0600. What is left of a former server there is replaced.
+
+            partner: A child without which we end.
         """
+        self._partner = partner
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         former = os.umask(0o177)
@@ -49,24 +52,25 @@ class Server:
         self._listener.setblocking(False)
         draft.rename(path)
         self._children: dict[int, socket.socket] = {}
+        self._asked_to_end = False
 
     def serve(self) -> socket.socket | None:
-        """Serve until SIGTERM.
+        """Serve until SIGTERM, or until the partner has ended.
 
         Returns:
             In a child: the connection to whoever wants it, and nothing else of the server is open.
             In the server itself: None, when it was asked to end; its children run on.
         """
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        asked: list[int] = []
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         poll = select.poll()
         poll.register(woken, select.POLLIN)
         poll.register(self._listener, select.POLLIN)
-        while not asked:
+        self._reap()  # whoever ended before SIGCHLD woke us
+        while not self._asked_to_end:
             poll.poll()
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
@@ -106,6 +110,9 @@ class Server:
             os.close(pidfd)
         return False
 
+    def _end(self) -> None:
+        self._asked_to_end = True
+
     def _reap(self) -> None:
         while True:
             try:
@@ -114,6 +121,8 @@ class Server:
                 return
             if pid == 0:
                 return
+            if pid == self._partner:
+                self._end()
             connection = self._children.pop(pid, None)
             if connection is not None:
                 with contextlib.suppress(OSError), connection:

@@ -23,6 +23,9 @@ _BYTES_BLOCKS = range(512, 32, -16)
 
 _OF_THE_C_LIBRARY = tuple(1 << power for power in range(20, 4, -1))
 _plugs: list[object] = []
+_tried: set[int] = set()
+"""Where large pages were asked for."""
+
 _COLLAPSE = 25
 """MADV_COLLAPSE, since Linux 6.1: make one large page of many small ones now."""
 
@@ -34,14 +37,18 @@ def make_loggers(names: Iterable[str]) -> None:
 
 
 def settle() -> None:
-    """Keep children from touching what they share: the collector leaves it alone from now on."""
+    """Keep children from touching what they share: the collector leaves it alone from now on.
+
+    To be called again when more was made.
+    """
     gc.collect()
     gc.freeze()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(AttributeError, OSError, ValueError):
         _fill_holes()
-        _use_large_pages()
+        if not _is_watched():
+            _use_large_pages()
 
 
 def _fill_holes() -> None:
@@ -79,7 +86,22 @@ def _use_large_pages() -> None:
     for begin, end in _own_memory():
         first = -(-begin // _LARGE) * _LARGE
         for address in range(first, end - _LARGE + 1, _LARGE):
-            advise(address, _LARGE, _COLLAPSE)
+            if address not in _tried:  # of what another process shares by now it would make a copy
+                _tried.add(address)
+                advise(address, _LARGE, _COLLAPSE)
+
+
+def _is_watched() -> bool:
+    """Return whether the kernel samples which memory is used (DAMON).
+
+    To do so it goes through all of a large page in each process that shares some of it: 0.1 s of CPU time per
+    second with 25 processes, more than large pages save.
+    """
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text().startswith("kdamond"):
+                return True
+    return False
 
 
 def _own_memory() -> list[tuple[int, int]]:

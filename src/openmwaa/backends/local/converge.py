@@ -128,7 +128,11 @@ class Convergence:
         known, zygotes = self.seen().get(replica.name), self._host.zygotes
         runs = known is not None and known.pid is not None and known.spec_hash == replica.hash
         # What is to be adopted waits for nobody.
-        forker = zygotes.forker(manifest) if runs else await zygotes.prepare(manifest)
+        is_worker = replica.component.kind is Kind.WORKER
+        if runs:
+            forker = zygotes.forker(manifest, for_worker=is_worker)
+        else:
+            forker = await zygotes.prepare(manifest, for_worker=is_worker)
         spec = self.specs.replica(manifest, replica, forker)
         await self._host.supervisor.ensure(spec, patient=True)
 

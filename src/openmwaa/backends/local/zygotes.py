@@ -1,6 +1,6 @@
 """The preloaded processes of this host, which components and commands are forked from: "zygotes".
 
-One for each runtime, or rather for each `Manifest.preload`. They are an optimisation: whatever is
+One for each runtime, or rather for each `Manifest.preload`, and beside it a smaller one for workers. They are an optimisation: whatever is
 wrong with one, components are started as programs. What was forked does not need it any more.
 """
 
@@ -61,11 +61,15 @@ class _Zygote:
     """
 
     spec: ProcessSpec
-    socket: Path
+    sockets: tuple[Path, Path]
     used_at: float
     started_at: float
     was_ready: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_ready(self) -> bool:
+        return all(socket.exists() for socket in self.sockets)
 
 
 class Zygotes:
@@ -94,7 +98,7 @@ class Zygotes:
     def _why_not_this_one(self, manifest: Manifest) -> str:
         if key_of(manifest) in self._given_up:
             return f"preloading failed; see {self._log_of(manifest)}"
-        if len(str(self._socket(key_of(manifest)))) > _LONGEST_SOCKET:
+        if any(len(str(socket)) > _LONGEST_SOCKET for socket in self._sockets(key_of(manifest))):
             return "the path of the home directory is too long for a socket"
         if changed := self._changed_packages(manifest):
             return f"requirements.txt changes packages of the runtime ({changed})"
@@ -113,11 +117,15 @@ class Zygotes:
         for name in [name for name in self._children if name.startswith(f"{environment_id}/")]:
             del self._children[name]
 
-    async def prepare(self, manifest: Manifest, *, within_s: float = _READY_WITHIN_S) -> ZygoteForker | None:
+    async def prepare(
+        self, manifest: Manifest, *, for_worker: bool = False, within_s: float = _READY_WITHIN_S
+    ) -> ZygoteForker | None:
         """Return what forks an environment's processes, once it can; None: they are started as programs.
 
         Args:
             manifest: What runs.
+
+            for_worker: What forks its workers.
 
             within_s: How long to wait for a preloaded process that is not ready.
         """
@@ -125,11 +133,11 @@ class Zygotes:
         if zygote is None:
             return None
         deadline = time.monotonic() + within_s
-        while not zygote.socket.exists():
+        while not zygote.is_ready:
             if time.monotonic() > deadline or self._has_failed(zygote):
                 break
             await asyncio.sleep(_POLL_S)
-        return self.forker(manifest) if zygote.socket.exists() else None
+        return self.forker(manifest, for_worker=for_worker) if zygote.is_ready else None
 
     async def want(self, manifest: Manifest) -> _Zygote | None:
         """Have the preloaded process of an environment started, if it can have one."""
@@ -139,7 +147,7 @@ class Zygotes:
         zygote = self._known.get(key)
         if zygote is None:
             spec = self._spec(key, manifest)
-            zygote = self._known[key] = _Zygote(spec, self._socket(key), time.monotonic(), time.monotonic())
+            zygote = self._known[key] = _Zygote(spec, self._sockets(key), time.monotonic(), time.monotonic())
         zygote.used_at = time.monotonic()
         async with zygote.lock:
             if not self._supervisor.keeps(zygote.spec.name, zygote.spec.identity_hash):
@@ -148,11 +156,11 @@ class Zygotes:
                 return None
         return zygote
 
-    def forker(self, manifest: Manifest) -> ZygoteForker | None:
+    def forker(self, manifest: Manifest, *, for_worker: bool = False) -> ZygoteForker | None:
         """Return what forks an environment's processes; None: they are started as programs."""
         if self.why_not(manifest):
             return None
-        return ZygoteForker(self._socket(key_of(manifest)), self._children)
+        return ZygoteForker(self._sockets(key_of(manifest))[for_worker], self._children)
 
     async def sweep_for_ever(self) -> None:
         """Stop those that nobody uses, and make old ones anew."""
@@ -168,7 +176,7 @@ class Zygotes:
         self._home(key).mkdir(mode=0o755, exist_ok=True)
         record = self._supervisor.table.read(spec.name)
         if record is None or record.identity is None or not record.identity.is_alive:
-            self._socket(key).unlink(missing_ok=True)  # of a former one: it means "ready"
+            self._forget_sockets(key)  # of a former one: they mean "ready"
         try:
             await self._supervisor.ensure(spec, patient=True)
         except (OSError, StillAliveError) as error:
@@ -176,7 +184,7 @@ class Zygotes:
 
     async def _gives_up(self, key: str, zygote: _Zygote) -> bool:
         """Return whether it cannot be had: it has ended again and again before it was ready."""
-        zygote.was_ready = zygote.was_ready or zygote.socket.exists()
+        zygote.was_ready = zygote.was_ready or zygote.is_ready
         seen = self._supervisor.observe().get(zygote.spec.name)
         if zygote.was_ready or seen is None or seen.restarts < _TRIES:
             return False
@@ -200,7 +208,7 @@ class Zygotes:
 
     async def _stop(self, name: str) -> None:
         key = name.partition("/")[2]
-        self._socket(key).unlink(missing_ok=True)
+        self._forget_sockets(key)
         try:
             await self._supervisor.remove(name)
         except StillAliveError as error:
@@ -238,7 +246,7 @@ class Zygotes:
             argv=(
                 resolve(program, runtime),
                 *arguments,
-                str(self._socket(key)),
+                *map(str, self._sockets(key)),
                 str(self._home(key)),
                 str(LAUNCHER),
             ),
@@ -252,8 +260,13 @@ class Zygotes:
     def _log_of(self, manifest: Manifest) -> Path:
         return self._settings.layout.logs / f"zygote-{manifest.runtime}.log"
 
-    def _socket(self, key: str) -> Path:
-        return self._folder / f"{key}.sock"
+    def _sockets(self, key: str) -> tuple[Path, Path]:
+        """Return the socket of the one for everything, and of the one for workers."""
+        return self._folder / f"{key}.sock", self._folder / f"{key}.workers.sock"
+
+    def _forget_sockets(self, key: str) -> None:
+        for socket in self._sockets(key):
+            socket.unlink(missing_ok=True)
 
     def _home(self, key: str) -> Path:
         return self._folder / f"{key}.home"
