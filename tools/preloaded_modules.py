@@ -131,7 +131,10 @@ def main() -> None:
         if modules_too:
             of_workers, names = recorded(version, runtime)
             roots = reduced(runtime, names)
-            for file, what, wanted in ((f"{version}.workers.txt", "of workers", True), (f"{version}.txt", "of the rest", False)):
+            for file, what, wanted in (
+                (f"{version}.workers.txt", "of workers", True),
+                (f"{version}.txt", "of the rest", False),
+            ):
                 count = sum((name in of_workers) is wanted for name in names)
                 chosen = [name for name in roots if (name in of_workers) is wanted]
                 write(file, f"Airflow {version}: {count} modules {what}", chosen)

@@ -115,25 +115,31 @@ class Home:
         )
 
     async def run(
-        self, manifest: Manifest, *argv: str, fork: bool, stdin: bytes = b"", timeout_s: float = 120
+        self,
+        manifest: Manifest,
+        *argv: str,
+        fork: bool,
+        for_worker: bool = False,
+        stdin: bytes = b"",
+        timeout_s: float = 120,
     ) -> CommandResult:
         environment = LocalEnvironment(self.host, manifest.environment_id)
         await environment.prepare(manifest)
-        forker = await self.forker(manifest) if fork else None
+        forker = await self.forker(manifest, for_worker=for_worker) if fork else None
         return await run_command(
             environment, self.table, manifest, argv, timeout_s=timeout_s, stdin=stdin, forker=forker
         )
 
-    async def forker(self, manifest: Manifest) -> ZygoteForker:
+    async def forker(self, manifest: Manifest, *, for_worker: bool = False) -> ZygoteForker:
         """Wait until it can fork; Airflow is loaded slowly while other tests run."""
         async with asyncio.timeout(240):
-            while (forker := await self.zygotes.prepare(manifest)) is None:
+            while (forker := await self.zygotes.prepare(manifest, for_worker=for_worker)) is None:
                 assert not self.zygotes.why_not(manifest)
                 await asyncio.sleep(0.2)
         return forker
 
-    async def report(self, manifest: Manifest, *, fork: bool) -> dict[str, Any]:
-        result = await self.run(manifest, *REPORT, fork=fork)
+    async def report(self, manifest: Manifest, *, fork: bool, for_worker: bool = False) -> dict[str, Any]:
+        result = await self.run(manifest, *REPORT, fork=fork, for_worker=for_worker)
         assert result.exit_code == 0, result.stderr.decode()[-3000:]
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])  # Airflow logs there too
         return report
@@ -144,6 +150,11 @@ class Home:
         assert record
         assert record.identity
         return record.identity.pid
+
+    def zygote_of_workers(self, manifest: Manifest) -> int:
+        """Return the pid of the one that was forked from it for workers."""
+        [forked] = psutil.Process(self.zygote(manifest)).children()
+        return int(forked.pid)
 
 
 @pytest.fixture(scope="module")
@@ -199,8 +210,13 @@ async def test_a_forked_process_is_like_a_started_one(home: Home, version: str) 
     if version not in PRELOADED:
         pytest.skip("is not preloaded")
     manifest = home.manifest(await installed(home, version))
-    cold = await home.report(manifest, fork=False)
-    forked = await home.report(manifest, fork=True)
+    for for_worker in (False, True):
+        cold = await home.report(manifest, fork=False)
+        forked = await home.report(manifest, fork=True, for_worker=for_worker)
+        assert_alike(forked, cold)
+
+
+def assert_alike(forked: dict[str, Any], cold: dict[str, Any]) -> None:
     for report in (cold, forked):
         del report["variables"]["OPENMWAA_PROCESS"]
     assert set(cold.pop("modules")) - set(forked.pop("modules")) == set()
@@ -251,9 +267,10 @@ async def test_commands_behave_as_programs_do(home: Home, runtime: Runtime) -> N
 
 
 @pytest.mark.timeout(5400)
+@pytest.mark.parametrize("for_worker", [False, True])
 @pytest.mark.parametrize("count", [40, pytest.param(10_000, marks=SLOW)])
 async def test_commands_leave_nothing_in_the_preloaded_process(
-    home: Home, runtime: Runtime, count: int
+    home: Home, runtime: Runtime, count: int, for_worker: bool
 ) -> None:
     """Neither descriptors nor threads, children or memory; 10,000 is more than a day of a busy host."""
     manifest = home.manifest(runtime)
@@ -262,21 +279,27 @@ async def test_commands_leave_nothing_in_the_preloaded_process(
 
     async def once() -> None:
         async with at_once:
-            result = await home.run(manifest, *check, fork=True)
+            result = await home.run(manifest, *check, fork=True, for_worker=for_worker)
             assert result.exit_code == 0, result.stderr
 
+    def zygote() -> int:
+        return home.zygote_of_workers(manifest) if for_worker else home.zygote(manifest)
+
     def held() -> tuple[int, int, int, int]:
-        process = psutil.Process(home.zygote(manifest))
+        process = psutil.Process(zygote())
         memory = process.memory_info().rss
         return process.num_fds(), process.num_threads(), len(process.children()), memory
 
+    await home.forker(manifest)
+    always = 0 if for_worker else 1
     for _ in range(20):  # what the first ones make for all: caches, heaps
         await once()
-    pid, (descriptors, threads, _, memory) = home.zygote(manifest), held()
+    await asyncio.to_thread(eventually, lambda: held()[2] == always, within_s=5)
+    pid, (descriptors, threads, _, memory) = zygote(), held()
     for _ in range(0, count, 20):
         await asyncio.gather(*(once() for _ in range(20)))
-    await asyncio.to_thread(eventually, lambda: held()[2] == 0, within_s=5)
-    assert home.zygote(manifest) == pid
+    await asyncio.to_thread(eventually, lambda: held()[2] == always, within_s=5)
+    assert zygote() == pid
     assert held()[:2] == (descriptors, threads) == (descriptors, 1)
     assert held()[3] - memory < 1024 * 1024
 
@@ -323,12 +346,14 @@ async def test_a_layer_that_adds_is_seen_and_one_that_changes_is_not_forked(
     assert await home.zygotes.prepare(manifest) is None
 
 
-async def test_it_is_replaced_when_it_dies(home: Home, runtime: Runtime) -> None:
+@pytest.mark.parametrize("of_workers", [False, True])
+async def test_both_are_replaced_when_one_dies(home: Home, runtime: Runtime, of_workers: bool) -> None:
     manifest = home.manifest(runtime)
     await home.forker(manifest)
-    pid = home.zygote(manifest)
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(eventually, lambda: not Path(f"/proc/{pid}").exists(), within_s=5)
+    pid, for_workers = home.zygote(manifest), home.zygote_of_workers(manifest)
+    os.kill(for_workers if of_workers else pid, signal.SIGKILL)
+    for one in (pid, for_workers):
+        await asyncio.to_thread(eventually, lambda one=one: not Path(f"/proc/{one}").exists(), within_s=5)
     # At once, what runs may be started as a program; it must run all the same.
     assert (await home.run(manifest, "airflow", "version", fork=True)).exit_code == 0
     async with asyncio.timeout(60):

@@ -1,8 +1,8 @@
 """The preloaded process: `python -P -m openmwaa_airflow.zygote SOCKET WORKERS_SOCKET HOME LAUNCHER`.
 
 Once it has imported what workers need, it forks a process that stays so small, for them alone: they fork for
-each task, which takes as long as they are large. HOME is an empty folder, shown at AIRFLOW_HOME while modules are imported. LAUNCHER is the file of
-`openmwaa.supervise.launcher`, which enters sandboxes.
+each task, which takes as long as they are large. HOME is an empty folder, shown at AIRFLOW_HOME while modules
+are imported. LAUNCHER is the file of `openmwaa.supervise.launcher`, which enters sandboxes.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def main() -> None:
         sys.exit(f"This Airflow cannot be preloaded: {error}")
     for line in failed:
         _say(f"not preloaded: {line}")
+    whose = " of workers" if division.is_for_workers else ""
     _say(
-        f"{len(sys.modules)} modules {'of workers ' if division.is_for_workers else ''}preloaded in {time.monotonic() - began:.1f} s; "
+        f"{len(sys.modules)} modules{whose} preloaded in {time.monotonic() - began:.1f} s; "
         f"{len(journal.options)} options and {len(journal.variables)} variables were read; "
         f"all variables were looked at by {', '.join(sorted(journal.walkers)) or 'nobody'}"
     )

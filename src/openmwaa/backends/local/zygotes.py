@@ -1,7 +1,8 @@
 """The preloaded processes of this host, which components and commands are forked from: "zygotes".
 
-One for each runtime, or rather for each `Manifest.preload`, and beside it a smaller one for workers. They are an optimisation: whatever is
-wrong with one, components are started as programs. What was forked does not need it any more.
+One for each runtime, or rather for each `Manifest.preload`, and beside it a smaller one for workers.
+They are an optimisation: whatever is wrong with one, components are started as programs. What was forked does not
+need it any more.
 """
 
 from __future__ import annotations
