@@ -82,6 +82,19 @@ def run(server: Secret, statements: Sequence[Statement]) -> None:
             connection.execute(statement)
 
 
+async def test_to_log_in_costs_one_iteration_and_needs_the_password(
+    server: Secret, databases: AirflowDatabases
+) -> None:
+    with psycopg.connect(server.reveal()) as connection:
+        found = connection.execute(
+            "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (f"env_{ID}",)
+        ).fetchone()
+        assert found
+        assert found[0].startswith("SCRAM-SHA-256$1:")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(databases.url(ID, Secret("another")).reveal())
+
+
 async def test_a_restored_database_equals_the_copied_one(databases: AirflowDatabases) -> None:
     """Rows, owners and rights; twice; new rows get new ids."""
     before = rows(databases)
