@@ -23,9 +23,10 @@ from openmwaa.store.database import Database
 _CONNECTION_LIMIT: Final = 80
 _LABEL: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,39}$")  # a name of PostgreSQL has at most 63 bytes
 
-_ONE_ITERATION: Final = "SELECT set_config(name, '1', true) FROM pg_settings WHERE name = 'scram_iterations'"  # since PostgreSQL 16
+_ONE_ITERATION: Final = "SELECT set_config(name, '1', true) FROM pg_settings WHERE name = 'scram_iterations'"
 """Iterations make guesses of a password dear. Ours are random and cannot be guessed, but a task of Airflow 2 logs in
-for nearly everything that it asks, and the default of 4,096 takes both sides milliseconds each time."""
+for nearly everything that it asks, and the default of 4,096 takes both sides milliseconds each time. PostgreSQL 15 and
+older know no other."""
 
 Statement = sql.SQL | sql.Composed
 
