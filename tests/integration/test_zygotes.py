@@ -364,6 +364,23 @@ async def test_both_are_replaced_when_one_dies(home: Home, runtime: Runtime, of_
     assert (await home.run(manifest, "airflow", "version", fork=True)).exit_code == 0
 
 
+async def test_one_of_an_earlier_release_forks_workers_too(home: Home, runtime: Runtime) -> None:
+    manifest = home.manifest(runtime)
+    await home.forker(manifest)
+    own = home.settings.layout.run / "zygotes" / f"{key_of(manifest)}.work"
+    aside = own.rename(own.with_suffix(".aside"))
+    try:
+        environment = LocalEnvironment(home.host, manifest.environment_id)
+        await environment.prepare(manifest)
+        forker = await home.forker(manifest, for_worker=True)
+        result = await run_command(
+            environment, home.table, manifest, ("airflow", "version"), timeout_s=60, forker=forker
+        )
+        assert (result.exit_code, said(result)[-1]) == (0, NEWEST)
+    finally:
+        aside.rename(own)
+
+
 async def test_what_cannot_be_preloaded_is_given_up(home: Home, runtime: Runtime) -> None:
     manifest = home.manifest(runtime)
     preload = manifest.preload

@@ -171,10 +171,6 @@ def _defaults(environment_class: str, version: AirflowVersion) -> Settings:
         # For Airflow a started task is like one that waits: it says so itself, to the API server or the
         # database. Each note costs a transaction, 5 ms of CPU time.
         "celery.task_track_started": "False",
-        # The default keeps 5 connections and makes the next 10 anew each time, which costs PostgreSQL a process. No
-        # more than before are open at once.
-        "database.sql_alchemy_pool_size": "15",
-        "database.sql_alchemy_max_overflow": "0",
         "scheduler.task_queued_timeout": "1800.0",
         "secrets.backend_kwargs": '{"connections_lookup_pattern": "^(?!aws_default$).*$"}',
         "usage_data_collection.enabled": "False",

@@ -1,8 +1,11 @@
-"""The preloaded process: `python -P -m openmwaa_airflow.zygote SOCKET WORKERS_SOCKET HOME LAUNCHER`.
+"""The preloaded process: `python -P -m openmwaa_airflow.zygote SOCKET HOME LAUNCHER`.
 
 Once it has imported what workers need, it forks a process that stays so small, for them alone: they fork for
-each task, which takes as long as they are large. HOME is an empty folder, shown at AIRFLOW_HOME while modules
-are imported. LAUNCHER is the file of `openmwaa.supervise.launcher`, which enters sandboxes.
+each task, which takes as long as they are large. That one listens at SOCKET with the suffix `.work`; when
+SOCKET appears, both can be asked, and when either process ends, both sockets go.
+
+HOME is an empty folder, shown at AIRFLOW_HOME while modules are imported. LAUNCHER is the file of
+`openmwaa.supervise.launcher`, which enters sandboxes.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -20,16 +24,16 @@ from openmwaa_airflow.zygote.preload import NotPreloadedError, preload
 from openmwaa_airflow.zygote.program import Program
 from openmwaa_airflow.zygote.server import Server
 
+_POLL_S = 0.05
 _FIRST_HELD = 4
 """Descriptors from here on belong to nobody once the mounts are made; below are output and the host's mounts."""
 
 
 def main() -> None:
     """Preload and serve; in a child, become its program."""
-    path, of_workers = Path(sys.argv[1]), Path(sys.argv[2])
-    home, launcher_path = sys.argv[3:]
-    for old in (path, of_workers):
-        old.unlink(missing_ok=True)
+    path, home, launcher_path = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    sockets = path, path.with_suffix(".work")
+    _remove(sockets)
     child.find_title()
     launcher = child.load_launcher(launcher_path)
     host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
@@ -53,11 +57,21 @@ def main() -> None:
         f"{len(journal.options)} options and {len(journal.variables)} variables were read; "
         f"all variables were looked at by {', '.join(sorted(journal.walkers)) or 'nobody'}"
     )
-    server = Server(of_workers) if division.is_for_workers else Server(path, partner=division.pid)
+    if not division.is_for_workers:
+        division.wait_for(sockets[1])
+    server = Server(sockets[division.is_for_workers], partner=division.pid)
     connection = server.serve()
     if connection is not None:
         request, why_not = child.begin(connection, host_mounts=host_mounts, launcher=launcher)
         Program(request.argv, connection).run(journal, why_not)
+    _remove(sockets)
+    if server.ended:
+        sys.exit(f"The process for workers has ended: {server.ended}")
+
+
+def _remove(sockets: Iterable[Path]) -> None:
+    for socket in sockets:
+        socket.unlink(missing_ok=True)
 
 
 class _Division:
@@ -83,6 +97,14 @@ class _Division:
         else:
             self.pid = pid
         return self.is_for_workers
+
+    def wait_for(self, socket: Path) -> None:
+        """Wait until the one for workers listens; end with it."""
+        while not socket.exists():
+            ended, status = os.waitpid(self.pid or 0, os.WNOHANG)
+            if ended:
+                sys.exit(f"The process for workers has ended: {os.waitstatus_to_exitcode(status)}")
+            time.sleep(_POLL_S)
 
 
 def _show_home(launcher: ModuleType, home: str) -> None:

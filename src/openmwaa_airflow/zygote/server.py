@@ -30,7 +30,11 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Server:
-    """Forks for whoever may ask: our own user."""
+    """Forks for whoever may ask: our own user.
+
+    Attributes:
+        ended: How the partner has ended: exit code, or the signal's number below 0; empty as long as it runs.
+    """
 
     def __init__(self, path: Path, *, partner: int | None = None) -> None:
         """Listen. The socket appears at its path when it can be asked.
@@ -41,7 +45,8 @@ class Server:
             partner: A child without which we end.
         """
         self._partner = partner
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        self.ended = ""
+        draft = path.with_name(f".{os.getpid()}")  # no longer than a path may be
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         former = os.umask(0o177)
         try:
@@ -122,6 +127,7 @@ class Server:
             if pid == 0:
                 return
             if pid == self._partner:
+                self.ended = str(os.waitstatus_to_exitcode(status))
                 self._end()
             connection = self._children.pop(pid, None)
             if connection is not None:

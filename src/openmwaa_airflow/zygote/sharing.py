@@ -99,7 +99,8 @@ def _is_watched() -> bool:
     """
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
-            if path.read_text().startswith("kdamond"):
+            is_of_the_kernel = not path.with_name("cmdline").read_bytes()
+            if is_of_the_kernel and path.read_bytes().startswith(b"kdamond"):
                 return True
     return False
 

@@ -47,6 +47,8 @@ _OLDEST_S: Final = 24 * 3600.0
 
 _SWEEP_EVERY_S: Final = 60.0
 _LONGEST_SOCKET: Final = 107
+_OF_WORKERS: Final = ".work"
+"""Suffix of the socket of the smaller one; `openmwaa_airflow.zygote.__main__` makes it."""
 
 
 @dataclass
@@ -62,15 +64,11 @@ class _Zygote:
     """
 
     spec: ProcessSpec
-    sockets: tuple[Path, Path]
+    socket: Path
     used_at: float
     started_at: float
     was_ready: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def is_ready(self) -> bool:
-        return all(socket.exists() for socket in self.sockets)
 
 
 class Zygotes:
@@ -99,7 +97,7 @@ class Zygotes:
     def _why_not_this_one(self, manifest: Manifest) -> str:
         if key_of(manifest) in self._given_up:
             return f"preloading failed; see {self._log_of(manifest)}"
-        if any(len(str(socket)) > _LONGEST_SOCKET for socket in self._sockets(key_of(manifest))):
+        if len(str(self._socket(key_of(manifest)))) > _LONGEST_SOCKET:
             return "the path of the home directory is too long for a socket"
         if changed := self._changed_packages(manifest):
             return f"requirements.txt changes packages of the runtime ({changed})"
@@ -134,11 +132,11 @@ class Zygotes:
         if zygote is None:
             return None
         deadline = time.monotonic() + within_s
-        while not zygote.is_ready:
+        while not zygote.socket.exists():
             if time.monotonic() > deadline or self._has_failed(zygote):
                 break
             await asyncio.sleep(_POLL_S)
-        return self.forker(manifest, for_worker=for_worker) if zygote.is_ready else None
+        return self.forker(manifest, for_worker=for_worker) if zygote.socket.exists() else None
 
     async def want(self, manifest: Manifest) -> _Zygote | None:
         """Have the preloaded process of an environment started, if it can have one."""
@@ -148,7 +146,7 @@ class Zygotes:
         zygote = self._known.get(key)
         if zygote is None:
             spec = self._spec(key, manifest)
-            zygote = self._known[key] = _Zygote(spec, self._sockets(key), time.monotonic(), time.monotonic())
+            zygote = self._known[key] = _Zygote(spec, self._socket(key), time.monotonic(), time.monotonic())
         zygote.used_at = time.monotonic()
         async with zygote.lock:
             if not self._supervisor.keeps(zygote.spec.name, zygote.spec.identity_hash):
@@ -161,7 +159,7 @@ class Zygotes:
         """Return what forks an environment's processes; None: they are started as programs."""
         if self.why_not(manifest):
             return None
-        return ZygoteForker(self._sockets(key_of(manifest))[for_worker], self._children)
+        return ZygoteForker(self._socket(key_of(manifest)), self._children, for_worker=for_worker)
 
     async def sweep_for_ever(self) -> None:
         """Stop those that nobody uses, and make old ones anew."""
@@ -177,7 +175,7 @@ class Zygotes:
         self._home(key).mkdir(mode=0o755, exist_ok=True)
         record = self._supervisor.table.read(spec.name)
         if record is None or record.identity is None or not record.identity.is_alive:
-            self._forget_sockets(key)  # of a former one: they mean "ready"
+            self._socket(key).unlink(missing_ok=True)  # of a former one: it means "ready"
         try:
             await self._supervisor.ensure(spec, patient=True)
         except (OSError, StillAliveError) as error:
@@ -185,7 +183,7 @@ class Zygotes:
 
     async def _gives_up(self, key: str, zygote: _Zygote) -> bool:
         """Return whether it cannot be had: it has ended again and again before it was ready."""
-        zygote.was_ready = zygote.was_ready or zygote.is_ready
+        zygote.was_ready = zygote.was_ready or zygote.socket.exists()
         seen = self._supervisor.observe().get(zygote.spec.name)
         if zygote.was_ready or seen is None or seen.restarts < _TRIES:
             return False
@@ -209,7 +207,7 @@ class Zygotes:
 
     async def _stop(self, name: str) -> None:
         key = name.partition("/")[2]
-        self._forget_sockets(key)
+        self._socket(key).unlink(missing_ok=True)
         try:
             await self._supervisor.remove(name)
         except StillAliveError as error:
@@ -247,7 +245,7 @@ class Zygotes:
             argv=(
                 resolve(program, runtime),
                 *arguments,
-                *map(str, self._sockets(key)),
+                str(self._socket(key)),
                 str(self._home(key)),
                 str(LAUNCHER),
             ),
@@ -261,13 +259,8 @@ class Zygotes:
     def _log_of(self, manifest: Manifest) -> Path:
         return self._settings.layout.logs / f"zygote-{manifest.runtime}.log"
 
-    def _sockets(self, key: str) -> tuple[Path, Path]:
-        """Return the socket of the one for everything, and of the one for workers."""
-        return self._folder / f"{key}.sock", self._folder / f"{key}.workers.sock"
-
-    def _forget_sockets(self, key: str) -> None:
-        for socket in self._sockets(key):
-            socket.unlink(missing_ok=True)
+    def _socket(self, key: str) -> Path:
+        return self._folder / f"{key}.sock"
 
     def _home(self, key: str) -> Path:
         return self._folder / f"{key}.home"
@@ -276,21 +269,28 @@ class Zygotes:
 class ZygoteForker:
     """Forks from one preloaded process; `Forker` of `openmwaa.supervise`."""
 
-    def __init__(self, socket: Path, children: dict[str, ForkedChild | str]) -> None:
+    def __init__(
+        self, socket: Path, children: dict[str, ForkedChild | str], *, for_worker: bool = False
+    ) -> None:
         """Fork through a socket.
 
         Args:
             socket: Of the preloaded process.
 
             children: Gets each child by its name, or why it was not forked.
+
+            for_worker: From the smaller one, if it has one: one that was started by an earlier release has none.
         """
         self._socket = socket
         self._children = children
+        self._for_worker = for_worker
 
     def fork(self, name: str, command: Command, stdio: tuple[int, int, int]) -> ForkedChild | None:
         """Fork; None if that is not possible now."""
+        of_workers = self._socket.with_suffix(_OF_WORKERS)
+        socket = of_workers if self._for_worker and of_workers.exists() else self._socket
         try:
-            child = fork(self._socket, command, stdio)
+            child = fork(socket, command, stdio)
         except CannotForkError as error:
             _log.warning("not_forked", name=name, reason=str(error))
             self._note(name, str(error))
