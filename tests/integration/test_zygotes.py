@@ -123,8 +123,7 @@ class Home:
         stdin: bytes = b"",
         timeout_s: float = 120,
     ) -> CommandResult:
-        environment = LocalEnvironment(self.host, manifest.environment_id)
-        await environment.prepare(manifest)
+        environment = await self.environment(manifest)
         forker = await self.forker(manifest, for_worker=for_worker) if fork else None
         return await run_command(
             environment, self.table, manifest, argv, timeout_s=timeout_s, stdin=stdin, forker=forker
@@ -132,11 +131,17 @@ class Home:
 
     async def forker(self, manifest: Manifest, *, for_worker: bool = False) -> ZygoteForker:
         """Wait until it can fork; Airflow is loaded slowly while other tests run."""
+        await self.environment(manifest)
         async with asyncio.timeout(240):
             while (forker := await self.zygotes.prepare(manifest, for_worker=for_worker)) is None:
                 assert not self.zygotes.why_not(manifest)
                 await asyncio.sleep(0.2)
         return forker
+
+    async def environment(self, manifest: Manifest) -> LocalEnvironment:
+        made = LocalEnvironment(self.host, manifest.environment_id)
+        await made.prepare(manifest)
+        return made
 
     async def report(self, manifest: Manifest, *, fork: bool, for_worker: bool = False) -> dict[str, Any]:
         result = await self.run(manifest, *REPORT, fork=fork, for_worker=for_worker)
@@ -290,7 +295,6 @@ async def test_commands_leave_nothing_in_the_preloaded_process(
         memory = process.memory_info().rss
         return process.num_fds(), process.num_threads(), len(process.children()), memory
 
-    await home.forker(manifest)
     always = 0 if for_worker else 1
     for _ in range(20):  # what the first ones make for all: caches, heaps
         await once()
@@ -370,8 +374,7 @@ async def test_one_of_an_earlier_release_forks_workers_too(home: Home, runtime: 
     own = home.settings.layout.run / "zygotes" / f"{key_of(manifest)}.work"
     aside = own.rename(own.with_suffix(".aside"))
     try:
-        environment = LocalEnvironment(home.host, manifest.environment_id)
-        await environment.prepare(manifest)
+        environment = await home.environment(manifest)
         forker = await home.forker(manifest, for_worker=True)
         result = await run_command(
             environment, home.table, manifest, ("airflow", "version"), timeout_s=60, forker=forker
