@@ -27,10 +27,13 @@ class Hand:
     Attributes:
         seconds: From nothing until everything was healthy.
 
+        url: Of its web server.
+
         pids: Of its components and its broker; their children are not among them.
     """
 
     seconds: float
+    url: str
     pids: tuple[int, ...]
     metadata: Metadata
 
@@ -76,7 +79,7 @@ def by_hand(
                     dags=dags or {},
                 )
                 with hand.running() as seconds, connected(hand.database_url) as metadata:
-                    yield Hand(seconds, tuple(hand.pids), metadata)
+                    yield Hand(seconds, f"http://127.0.0.1:{hand.port}", tuple(hand.pids), metadata)
         finally:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             connection.execute(drop.format(sql.Identifier(database)))
