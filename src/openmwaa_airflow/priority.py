@@ -3,7 +3,7 @@
 A scheduler goes through its runs again and again as long as tasks end. Where tasks need all processors, more
 rounds do not start tasks sooner: each only finds less to do, and takes its time from the tasks. With this weight
 it took half of the CPU time on a machine of two processors, and tasks came a sixth faster, with pauses
-between them as short as before (`make bench`, "throughput").
+between them as short as before (20 runs of 10 chained tasks on 3.3.1, with and without).
 """
 
 from __future__ import annotations

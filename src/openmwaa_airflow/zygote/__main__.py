@@ -25,6 +25,8 @@ from openmwaa_airflow.zygote.program import Program
 from openmwaa_airflow.zygote.server import Server
 
 _POLL_S = 0.05
+"""Between two looks whether the one for workers listens; it mostly does long before the other has loaded."""
+
 _FIRST_HELD = 4
 """Descriptors from here on belong to nobody once the mounts are made; below are output and the host's mounts."""
 

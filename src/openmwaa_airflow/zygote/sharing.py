@@ -94,8 +94,8 @@ def _use_large_pages() -> None:
 def _is_watched() -> bool:
     """Return whether the kernel samples which memory is used (DAMON).
 
-    To do so it goes through all of a large page in each process that shares some of it: 0.1 s of CPU time per
-    second with 25 processes, more than large pages save.
+    To do so it goes through all of a large page in each process that shares some of it: with 40 processes that
+    took a fifth of a processor and more, which is more than large pages save.
     """
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
